@@ -1,0 +1,138 @@
+//! Carries requests out: on the store, and in the running broker's memory.
+
+use super::protocol::{Mesh, NewMesh, Peer, Reply, Request, Status};
+use crate::core::ids::PubKey;
+use crate::core::input::{Answer, Ask};
+use crate::core::rows::{MemberRow, MeshRow};
+use crate::shell::Control;
+use crate::store::{AdminError, AdminStore, Offline};
+
+/// What a change touched, for those who keep a copy.
+#[derive(Default)]
+struct Touched {
+    mesh: Option<MeshRow>,
+    member: Option<MemberRow>,
+}
+
+/// Carries `request` out in the running broker. The change has taken effect there when this
+/// returns.
+pub(super) fn live(control: &Control, request: Request) -> Reply {
+    if request == Request::Status {
+        return Reply::Status(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            listen: control.addr().to_string(),
+        });
+    }
+    if let Request::Peers { mesh } = request {
+        return peers(control, &mesh);
+    }
+    let mut touched = Touched::default();
+    let reply = answered(on_store(&control.store_admin(), request, &mut touched));
+    // The mesh first: its home refuses members of a mesh it does not know.
+    let taken = touched.mesh.is_none_or(|mesh| control.put_mesh(mesh))
+        && touched
+            .member
+            .is_none_or(|member| control.put_member(member));
+    if taken {
+        return reply;
+    }
+    tracing::warn!("a loop was too busy to learn of an administrator's change");
+    // What was made is told all the same: its secret key is in no other place.
+    if matches!(reply, Reply::Member(_)) {
+        return Reply::Refused(
+            "it is stored, but the broker is too busy to act on it before its next start; try again"
+                .to_owned(),
+        );
+    }
+    reply
+}
+
+/// Carries `request` out on a database that no broker runs on.
+pub(super) fn offline(store: &Offline, request: Request) -> Reply {
+    answered(on_store(store.admin(), request, &mut Touched::default()))
+}
+
+/// Why a request is refused: by us, or by the store.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("a public key has 64 lower-case hex digits; {0:?} is none")]
+    NotAKey(String),
+    #[error("only a running broker can say that; start one with: holdfast serve")]
+    NeedsBroker,
+    #[error(transparent)]
+    Store(#[from] AdminError),
+}
+
+fn answered(result: Result<Reply, Refusal>) -> Reply {
+    result.unwrap_or_else(|refusal| Reply::Refused(refusal.to_string()))
+}
+
+fn on_store(store: &AdminStore, request: Request, touched: &mut Touched) -> Result<Reply, Refusal> {
+    match request {
+        Request::MeshCreate { slug, name } => {
+            let made = store.mesh_create(&slug, name.as_deref())?;
+            touched.mesh = Some(made.mesh.clone());
+            touched.member = Some(made.owner.clone());
+            Ok(Reply::MeshCreated(NewMesh::from(made)))
+        }
+        Request::MeshList => {
+            let meshes = store.mesh_list()?;
+            Ok(Reply::Meshes(meshes.into_iter().map(Mesh::from).collect()))
+        }
+        Request::MemberAdd {
+            mesh,
+            name,
+            pubkey,
+            admin,
+        } => {
+            let key = pubkey.as_deref().map(key_of).transpose()?;
+            let made = store.member_add(&mesh, &name, key, admin)?;
+            touched.member = Some(made.member.clone());
+            Ok(Reply::MemberAdded(made.into()))
+        }
+        Request::MemberList { mesh } => {
+            let members = store.member_list(&mesh)?;
+            Ok(Reply::Members(
+                members.into_iter().map(Into::into).collect(),
+            ))
+        }
+        Request::MemberRevoke { member } => {
+            let row = store.member_revoke(&member)?;
+            touched.member = Some(row.clone());
+            Ok(Reply::Member(row.into()))
+        }
+        Request::MemberGrants { member, peer, caps } => {
+            let row = store.member_grants(&member, key_of(&peer)?, caps)?;
+            touched.member = Some(row.clone());
+            Ok(Reply::Member(row.into()))
+        }
+        Request::ClientConfig { mesh, member } => Ok(Reply::ClientConfig(
+            store.client_config(&mesh, &member)?.into(),
+        )),
+        Request::Status | Request::Peers { .. } => Err(Refusal::NeedsBroker),
+    }
+}
+
+/// Who is present, asked of the loop on which the mesh lives.
+fn peers(control: &Control, mesh: &str) -> Reply {
+    let answers = control.ask_all(Ask::Peers {
+        mesh: mesh.to_owned(),
+    });
+    let silent = answers.is_empty();
+    let found = answers.into_iter().find_map(|answer| match answer {
+        Answer::Peers(peers) => peers,
+        Answer::Gauges(_) | Answer::HookCandidate(_) | Answer::HookDone(_) => None,
+    });
+    match found {
+        Some(peers) => Reply::Peers(peers.into_iter().map(Peer::from).collect()),
+        None if silent => Reply::Refused("the broker is too busy to answer; try again".to_owned()),
+        None => Reply::Refused(format!(
+            "there is no mesh {mesh:?}; see: holdfast mesh list"
+        )),
+    }
+}
+
+fn key_of(text: &str) -> Result<PubKey, Refusal> {
+    PubKey::parse(text).ok_or_else(|| Refusal::NotAKey(text.to_owned()))
+}

@@ -1,0 +1,253 @@
+//! The listening end: takes lines, hands them to a handler, writes its replies.
+//!
+//! Owns the socket file. Must not: know what a request does. One client's delay, garbage or death
+//! costs at most one of a few threads for a bounded time.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::protocol::{REQUEST_BYTES_MAX, Reply, Request};
+
+/// Administrators served at once; a further one is told to come again.
+const CLIENTS_MAX: usize = 16;
+
+/// Longest wait for the next piece of a request, or for a client to take its reply.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Pieces a request may come in: with [`PATIENCE`] it bounds the time of one client to 32 s.
+/// Honest clients write their line at once.
+const PIECES_MAX: u32 = 16;
+
+/// How long the accepting thread waits for the question of a client it turns away.
+const TURN_AWAY: Duration = Duration::from_millis(20);
+
+/// Connections the kernel keeps for us between two accepts.
+const BACKLOG: i32 = 64;
+
+/// Pause after an accept that failed, lest a full descriptor table make a busy loop.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// The admin socket of this process. Dropping it stops listening and removes the file.
+#[derive(Debug)]
+pub struct AdminServer {
+    path: PathBuf,
+    /// Device and inode of our socket file, so that only our own is ever removed.
+    file: (u64, u64),
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl AdminServer {
+    /// Listens on `path` and answers with what `handler` says.
+    pub(super) fn start<H>(path: PathBuf, handler: H) -> io::Result<Self>
+    where
+        H: Fn(Request) -> Reply + Send + Sync + 'static,
+    {
+        remove_stale(&path)?;
+        let listener = bind_private(&path)?;
+        let meta = fs::symlink_metadata(&path)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::Builder::new()
+            .name("admin".to_owned())
+            .spawn(move || accept_loop(&listener, &stopped, &Arc::new(handler)))?;
+        Ok(Self {
+            path,
+            file: (meta.dev(), meta.ino()),
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Wakes the accept. If nobody accepts any more there is nothing to wake.
+        let woken = UnixStream::connect(&self.path).is_ok();
+        if let Some(thread) = self.thread.take()
+            && woken
+        {
+            // A panic of the loop was printed when it happened; there is nobody to tell it again.
+            drop(thread.join());
+        }
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|meta| (meta.dev(), meta.ino()) == self.file);
+        if ours {
+            // A file that stays is replaced by the next start.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// Removes a socket file that nobody listens on any more.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !meta.file_type().is_socket() {
+        return Err(io::Error::other(
+            "what is there is not a socket; move it or use another --db",
+        ));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another broker answers there; stop it or use another --db",
+        )),
+    }
+}
+
+/// A listener whose file is never, not even for a moment, open to others: the mode is set on the
+/// socket before it gets a name.
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let address = SocketAddrUnix::new(path).map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the path is too long for a Unix socket (107 bytes); use a shorter --db",
+        )
+    })?;
+    let socket: OwnedFd = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
+}
+
+fn accept_loop<H>(listener: &UnixListener, stop: &AtomicBool, handler: &Arc<H>)
+where
+    H: Fn(Request) -> Reply + Send + Sync + 'static,
+{
+    let busy = Arc::new(AtomicUsize::new(0));
+    loop {
+        let accepted = listener.accept();
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok((stream, _)) = accepted else {
+            thread::sleep(ACCEPT_RETRY);
+            continue;
+        };
+        let Some(turn) = Turn::take(&busy) else {
+            turn_away(stream);
+            continue;
+        };
+        let handler = Arc::clone(handler);
+        // Without a thread the client sees its connection closed and may come again.
+        drop(
+            thread::Builder::new()
+                .name("admin-client".to_owned())
+                .spawn(move || {
+                    let _turn = turn;
+                    serve_one(stream, &*handler);
+                }),
+        );
+    }
+}
+
+/// One of [`CLIENTS_MAX`]; given back when dropped, also by a panic.
+struct Turn(Arc<AtomicUsize>);
+
+impl Turn {
+    fn take(busy: &Arc<AtomicUsize>) -> Option<Self> {
+        let turn = Self(Arc::clone(busy));
+        (busy.fetch_add(1, Ordering::SeqCst) < CLIENTS_MAX).then_some(turn)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn serve_one(mut stream: UnixStream, handler: &impl Fn(Request) -> Reply) {
+    if stream.set_read_timeout(Some(PATIENCE)).is_err()
+        || stream.set_write_timeout(Some(PATIENCE)).is_err()
+    {
+        return;
+    }
+    let line = match read_line(&mut stream) {
+        Ok(line) => line,
+        Err(error) => return refuse(stream, &format!("request not read: {error}")),
+    };
+    let reply = match serde_json::from_slice::<Request>(&line) {
+        Ok(request) => handler(request),
+        Err(error) => Reply::Refused(format!(
+            "request not understood ({error}); broker and command may differ in version"
+        )),
+    };
+    answer(stream, &reply);
+}
+
+/// Reads to the first newline or the end.
+fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut piece = [0; 4096];
+    for _ in 0..PIECES_MAX {
+        let read = match stream.read(&mut piece) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        let piece = piece.get(..read).unwrap_or_default();
+        if let Some(end) = piece.iter().position(|&byte| byte == b'\n') {
+            line.extend_from_slice(&piece[..end]);
+            return Ok(line);
+        }
+        line.extend_from_slice(piece);
+        if read == 0 {
+            return Ok(line);
+        }
+        if line.len() as u64 > REQUEST_BYTES_MAX {
+            break;
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        "longer than 64 KiB, or in too many pieces",
+    ))
+}
+
+/// Refuses a client that nobody has time for. What it asked is read first, as far as it is there:
+/// closing a socket with unread bytes would reset it and lose the refusal.
+fn turn_away(mut stream: UnixStream) {
+    drop(stream.set_read_timeout(Some(TURN_AWAY)));
+    drop(stream.read(&mut [0; 4096]));
+    refuse(stream, "too many administrators at once; try again");
+}
+
+fn refuse(stream: UnixStream, why: &str) {
+    answer(stream, &Reply::Refused(why.to_owned()));
+}
+
+/// Writes the reply. A client that went away or does not read harms only itself.
+fn answer(mut stream: UnixStream, reply: &Reply) {
+    let Ok(mut line) = serde_json::to_vec(reply) else {
+        return;
+    };
+    line.push(b'\n');
+    drop(stream.set_write_timeout(Some(PATIENCE)));
+    drop(stream.write_all(&line));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! What was typed: the options of `holdfast serve`, one list for flags, environment and file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::{ConfigError, Durability, LogFormat, Span};
+
+/// The options of `holdfast serve`. Every field is `None` until somebody says otherwise, so that
+/// layers can be told apart; the same struct is read from flags with their environment variables
+/// and from the file. Defaults are named in the help texts and checked against
+/// [`super::ServeConfig::default`] by a test.
+#[derive(Clone, Debug, Default, clap::Args, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ServeOptions {
+    /// TOML file with any of these options, without the leading dashes
+    ///
+    /// A flag beats its environment variable, which beats the file, which beats the default.
+    /// Durations are written in quotes there: grace = "90s". A key that is not an option is
+    /// refused, so that a misspelt one cannot go unnoticed.
+    #[arg(long, env = "HOLDFAST_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Address and port for WebSocket and HTTP [default: 127.0.0.1:7900]
+    ///
+    /// Only this machine can connect by default: hook status and metrics ask for no password.
+    /// Use 0.0.0.0:7900 to serve others, behind a TLS proxy. Port 0 takes a free
+    /// one and prints it.
+    #[arg(long, env = "HOLDFAST_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// SQLite database file, made if missing [default: holdfast.db]
+    ///
+    /// Its write-ahead log (-wal, -shm), lock (.lock) and admin socket (.sock) lie beside it.
+    /// Keep it on a local disk: network file systems cannot lock it.
+    #[arg(long, env = "HOLDFAST_DB", value_name = "FILE")]
+    pub db: Option<PathBuf>,
+
+    /// Event loops, each on its own thread [default: 1]
+    ///
+    /// A mesh lives whole on one loop, so more loops help when there are several busy meshes.
+    /// One loop carries thousands of sessions; leave a core for the database writer.
+    #[arg(long, env = "HOLDFAST_THREADS", value_name = "N")]
+    pub threads: Option<u16>,
+
+    /// How long a session stays present without a socket [default: 90s]
+    ///
+    /// Whoever is back within this time was never away: nobody is told, nothing is lost.
+    /// After it, everybody gets one peer_left.
+    #[arg(long, env = "HOLDFAST_GRACE", value_name = "DURATION")]
+    pub grace: Option<Span>,
+
+    /// Silence after which a client is pinged [default: 30s]
+    ///
+    /// Any frame from the client is proof of life and puts the ping off. Clients give up after
+    /// 75s without hearing anything, so stay well below that.
+    #[arg(long, env = "HOLDFAST_PING_INTERVAL", value_name = "DURATION")]
+    pub ping_interval: Option<Span>,
+
+    /// Silence after which a socket is cut and grace begins [default: 75s]
+    ///
+    /// Must be longer than --ping-interval; two and a half times as long forgives a lost ping.
+    #[arg(long, env = "HOLDFAST_PONG_TIMEOUT", value_name = "DURATION")]
+    pub pong_timeout: Option<Span>,
+
+    /// Time a new socket has to say who it is [default: 10s]
+    ///
+    /// Clients say hello at once; what stays silent longer is cut, so that idle sockets of
+    /// strangers cannot use up the open-file limit.
+    #[arg(long, env = "HOLDFAST_HELLO_TIMEOUT", value_name = "DURATION")]
+    pub hello_timeout: Option<Span>,
+
+    /// Grace for every session found in the database at start [default: --grace, at least 30s]
+    ///
+    /// Clients wait up to 30s between attempts to reconnect; a shorter time would declare some
+    /// of them gone because the broker restarted.
+    #[arg(long, env = "HOLDFAST_RESTART_GRACE", value_name = "DURATION")]
+    pub restart_grace: Option<Span>,
+
+    /// Sessions one mesh may hold, online and in grace [default: 10000]
+    ///
+    /// A full mesh refuses newcomers (error capacity), never a session that comes back.
+    #[arg(long, env = "HOLDFAST_MAX_SESSIONS_PER_MESH", value_name = "N")]
+    pub max_sessions_per_mesh: Option<u32>,
+
+    /// Largest message: ciphertext, nonce and target together, in bytes [default: 65536]
+    ///
+    /// A larger send is refused in its ack and the connection kept.
+    #[arg(long, env = "HOLDFAST_MAX_MESSAGE_BYTES", value_name = "BYTES")]
+    pub max_message_bytes: Option<usize>,
+
+    /// Largest WebSocket message of any kind, in bytes [default: 2097152]
+    ///
+    /// Clients answer file requests with frames of 1.4 MB; a larger frame than this closes the
+    /// connection with code 1009.
+    #[arg(long, env = "HOLDFAST_MAX_FRAME_BYTES", value_name = "BYTES")]
+    pub max_frame_bytes: Option<usize>,
+
+    /// Messages per minute one member may send, 0 for no limit [default: 60]
+    ///
+    /// Counted per member, over all of its connections. Beyond it sends are refused in their
+    /// ack, and the client tries again later.
+    #[arg(long, env = "HOLDFAST_SEND_RATE", value_name = "PER_MINUTE")]
+    pub send_rate: Option<u32>,
+
+    /// Messages a member may send at once before --send-rate applies [default: 10]
+    #[arg(long, env = "HOLDFAST_SEND_BURST", value_name = "N")]
+    pub send_burst: Option<u32>,
+
+    /// What an acknowledged message survives [default: full]
+    ///
+    /// full: kill -9 and power loss (every commit is flushed to the disk). normal: kill -9, but
+    /// the last moments before a power loss may be missing; several times faster on slow disks.
+    #[arg(
+        long,
+        env = "HOLDFAST_DURABILITY",
+        value_name = "LEVEL",
+        hide_possible_values = true
+    )]
+    pub durability: Option<Durability>,
+
+    /// Log lines on standard error: text for people or json for machines [default: text]
+    #[arg(
+        long,
+        env = "HOLDFAST_LOG",
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    pub log: Option<LogFormat>,
+}
+
+impl ServeOptions {
+    /// Reads the options of a TOML file.
+    pub(super) fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|error| {
+            let before = error
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .unwrap_or_default();
+            ConfigError::Malformed {
+                path: path.to_owned(),
+                line: before.matches('\n').count() + 1,
+                message: error.message().replace('\n', ", "),
+            }
+        })
+    }
+
+    /// These options, and `below` where these say nothing.
+    pub(super) fn or(self, below: Self) -> Self {
+        Self {
+            config: self.config.or(below.config),
+            listen: self.listen.or(below.listen),
+            db: self.db.or(below.db),
+            threads: self.threads.or(below.threads),
+            grace: self.grace.or(below.grace),
+            ping_interval: self.ping_interval.or(below.ping_interval),
+            pong_timeout: self.pong_timeout.or(below.pong_timeout),
+            hello_timeout: self.hello_timeout.or(below.hello_timeout),
+            restart_grace: self.restart_grace.or(below.restart_grace),
+            max_sessions_per_mesh: self.max_sessions_per_mesh.or(below.max_sessions_per_mesh),
+            max_message_bytes: self.max_message_bytes.or(below.max_message_bytes),
+            max_frame_bytes: self.max_frame_bytes.or(below.max_frame_bytes),
+            send_rate: self.send_rate.or(below.send_rate),
+            send_burst: self.send_burst.or(below.send_burst),
+            durability: self.durability.or(below.durability),
+            log: self.log.or(below.log),
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! Direct messages on their way from mailbox to socket and, confirmed, out of the store.
+
+use crate::effect::Effect;
+use crate::event::Event;
+use crate::ids::{PubKey, Seq, Token};
+use crate::limits::MAILBOX_LOAD_ROWS;
+use crate::mailbox::Mailbox;
+use crate::outbox::Mail;
+use crate::peer::{Kind, MemberIx, MeshIx, PeerConn};
+use crate::rows::{MessageRow, Priority, StoreAnswer, StoreFailure, StoreOp, StoreQuery};
+use crate::shard::{Shard, Turn, Waiting};
+use crate::wire::frames;
+
+impl Shard {
+    /// A new direct message: written at once if its recipient may have it now, else kept.
+    pub(crate) fn deliver(&mut self, t: &mut Turn<'_>, mesh: MeshIx, mail: Mail) {
+        let recipient = self
+            .designated(mesh, &mail)
+            .filter(|slot| self.may_write(*slot, &mail));
+        if let Some(slot) = recipient
+            && self.passes_queue(mesh, &mail)
+        {
+            self.write(t, slot, mail);
+            return;
+        }
+        let target = mail.target;
+        if let Some(found) = self.mesh_mut(mesh) {
+            found
+                .mailboxes
+                .entry(target)
+                .or_insert_with(Mailbox::new)
+                .put(mail);
+        }
+        if let Some(slot) = recipient {
+            self.drain(t, slot);
+        }
+    }
+
+    /// Whether a message may go before what its mailbox holds: if that is nothing, or if it is
+    /// `now` and everything there is held for its priority.
+    fn passes_queue(&self, mesh: MeshIx, mail: &Mail) -> bool {
+        let mailbox = self.mesh(mesh).and_then(|m| m.mailboxes.get(&mail.target));
+        mailbox.is_none_or(|mailbox| {
+            let overtakes = mail.priority == Priority::Now && mailbox.may_overtake();
+            mailbox.is_empty()
+                || (overtakes
+                    && mailbox
+                        .find(|other| other.priority == Priority::Now)
+                        .is_none())
+        })
+    }
+
+    /// The one session that gets a message (design.md §8.10): the holder of the session key, or
+    /// of the member's online sessions the first in rank.
+    fn designated(&self, mesh: MeshIx, mail: &Mail) -> Option<u32> {
+        let found = self.mesh(mesh)?;
+        if let Some(slot) = found.by_session_key.get(&mail.target) {
+            return Some(*slot);
+        }
+        let member = self.member(*found.by_key.get(&mail.target)?)?;
+        let ranks = if mail.sender_member == member.key {
+            [Kind::Launched, Kind::ThrowAway, Kind::Member]
+        } else {
+            [Kind::Member, Kind::Launched, Kind::ThrowAway]
+        };
+        let candidates = ranks
+            .iter()
+            .flat_map(|kind| member.online(*kind).values().rev().copied());
+        candidates.into_iter().find(|slot| {
+            self.peers
+                .get_slot(*slot)
+                .is_some_and(|peer| !self.is_sender(peer, mail))
+        })
+    }
+
+    /// Whether a message came from that session: it never returns to it.
+    fn is_sender(&self, peer: &PeerConn, mail: &Mail) -> bool {
+        let member_key = self.member(peer.member).map(|m| m.key);
+        member_key == Some(mail.sender_member) && peer.session_key == mail.sender_session
+    }
+
+    fn may_write(&self, slot: u32, mail: &Mail) -> bool {
+        self.peers.get_slot(slot).is_some_and(|peer| {
+            peer.conn().is_some() && peer.takes(mail.priority) && peer.outbox.has_room()
+        })
+    }
+
+    fn write(&mut self, t: &mut Turn<'_>, slot: u32, mail: Mail) {
+        let Some(peer) = self.peers.get_slot_mut(slot) else {
+            return;
+        };
+        let Some(conn) = peer.conn() else { return };
+        t.send(conn, mail.frame.clone());
+        t.observe(Event::Routed {
+            priority: mail.priority,
+            recipients: 1,
+        });
+        peer.outbox.push(mail);
+        self.watermark_after_push(t, slot);
+    }
+
+    /// Writes everything a session may have now, oldest first, over its own and its member's mail.
+    pub(crate) fn drain(&mut self, t: &mut Turn<'_>, slot: u32) {
+        while let Some((mesh, key, index)) = self.next_mail(slot) {
+            let Some(found) = self.mesh_mut(mesh) else {
+                return;
+            };
+            let Some(mailbox) = found.mailboxes.get_mut(&key) else {
+                return;
+            };
+            let Some(mail) = mailbox.take(index) else {
+                return;
+            };
+            if mailbox.is_empty() {
+                found.mailboxes.remove(&key);
+            }
+            self.write(t, slot, mail);
+        }
+        self.read_on(t, slot);
+    }
+
+    /// Gives every online session of a member what it may have now.
+    pub(crate) fn drain_member(&mut self, t: &mut Turn<'_>, member: MemberIx) {
+        let Some(owner) = self.member(member) else {
+            return;
+        };
+        let mesh = self.mesh(owner.mesh);
+        if !mesh.is_some_and(|mesh| mesh.mailboxes.contains_key(&owner.key)) {
+            return;
+        }
+        let kinds = [Kind::Member, Kind::Launched, Kind::ThrowAway];
+        let slots: Vec<u32> = kinds
+            .iter()
+            .flat_map(|kind| owner.online(*kind).values().rev().copied())
+            .collect();
+        for slot in slots {
+            self.drain(t, slot);
+        }
+    }
+
+    /// The keys whose mail a session may take: its own, if it holds it, and its member's.
+    fn mail_keys(&self, slot: u32, peer: &PeerConn) -> [Option<PubKey>; 2] {
+        let held = |key: &PubKey| {
+            self.mesh(peer.mesh).and_then(|m| m.by_session_key.get(key)) == Some(&slot)
+        };
+        [
+            peer.session_key.filter(held),
+            self.member(peer.member).map(|m| m.key),
+        ]
+    }
+
+    /// Where the oldest message is that a session may have now.
+    fn next_mail(&self, slot: u32) -> Option<(MeshIx, PubKey, usize)> {
+        let peer = self.peers.get_slot(slot)?;
+        peer.conn()?;
+        if !peer.outbox.has_room() {
+            return None;
+        }
+        let mesh = self.mesh(peer.mesh)?;
+        let mut oldest: Option<(Seq, PubKey, usize)> = None;
+        for key in self.mail_keys(slot, peer).into_iter().flatten() {
+            let Some(mailbox) = mesh.mailboxes.get(&key) else {
+                continue;
+            };
+            let found = mailbox.find(|mail| {
+                peer.takes(mail.priority) && self.designated(peer.mesh, mail) == Some(slot)
+            });
+            if let Some((index, seq)) = found
+                && oldest.is_none_or(|(other, ..)| seq < other)
+            {
+                oldest = Some((seq, key, index));
+            }
+        }
+        oldest.map(|(_, key, index)| (peer.mesh, key, index))
+    }
+
+    /// Asks the store for more, where a session's mail goes on on disk.
+    fn read_on(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        if peer.conn().is_none() || !peer.outbox.has_room() {
+            return;
+        }
+        let mesh = peer.mesh;
+        for key in self.mail_keys(slot, peer).into_iter().flatten() {
+            let token = self.next_token();
+            let Some(found) = self.mesh_mut(mesh) else {
+                return;
+            };
+            let Some(after) = found
+                .mailboxes
+                .get_mut(&key)
+                .and_then(|m| m.begin_load(token))
+            else {
+                continue;
+            };
+            let mesh_id = found.id.to_string();
+            let limit = MAILBOX_LOAD_ROWS;
+            let query = StoreQuery::Mailbox {
+                mesh_id,
+                target: key,
+                after,
+                limit,
+            };
+            self.query(t, token, query, Waiting::Mailbox(mesh, key));
+        }
+    }
+
+    /// The rows of a mailbox came.
+    pub(crate) fn mailbox_answered(
+        &mut self,
+        t: &mut Turn<'_>,
+        token: Token,
+        (mesh, key): (MeshIx, PubKey),
+        result: Result<StoreAnswer, StoreFailure>,
+    ) {
+        let holder = self
+            .mesh(mesh)
+            .and_then(|m| m.by_session_key.get(&key).copied());
+        let member = self.mesh(mesh).and_then(|m| m.by_key.get(&key).copied());
+        let rows = match result {
+            Ok(StoreAnswer::Mailbox { rows, more }) => Some((rows, more)),
+            Ok(StoreAnswer::Message(_)) | Err(_) => None,
+        };
+        let loaded = rows.map(|(rows, more)| {
+            let last = rows.last().map(|row| row.seq);
+            let fresh = rows
+                .into_iter()
+                .filter(|row| !self.in_flight(holder, member, row.seq));
+            (
+                fresh
+                    .filter_map(|row| self.mail_of_row(mesh, row))
+                    .collect(),
+                last,
+                more,
+            )
+        });
+        let Some(found) = self.mesh_mut(mesh) else {
+            return;
+        };
+        let Some(mailbox) = found.mailboxes.get_mut(&key).filter(|m| m.awaits(token)) else {
+            return;
+        };
+        match loaded {
+            Some((mails, last, more)) => mailbox.loaded(mails, last, more),
+            // The next message, attach or confirmation tries again.
+            None => return mailbox.load_failed(),
+        }
+        if mailbox.is_empty() {
+            found.mailboxes.remove(&key);
+        }
+        if let Some(slot) = holder {
+            self.drain(t, slot);
+        }
+        if let Some(member) = member {
+            self.drain_member(t, member);
+        }
+    }
+
+    /// Whether a row read from disk is on its way to a socket already.
+    fn in_flight(&self, holder: Option<u32>, member: Option<MemberIx>, seq: Seq) -> bool {
+        let siblings = member
+            .and_then(|ix| self.member(ix))
+            .map(|m| m.sessions.values().copied());
+        let mut slots = holder.into_iter().chain(siblings.into_iter().flatten());
+        slots.any(|slot| {
+            self.peers
+                .get_slot(slot)
+                .is_some_and(|peer| peer.outbox.holds(seq))
+        })
+    }
+
+    fn mail_of_row(&self, mesh: MeshIx, row: MessageRow) -> Option<Mail> {
+        let target = PubKey::parse(&row.target_spec)?;
+        let frame = self.push_frame(mesh, &row, Some(&target));
+        Some(Mail {
+            seq: row.seq,
+            target,
+            priority: row.priority,
+            sender_member: row.sender_member_pubkey,
+            sender_session: row.sender_session_pubkey,
+            client_message_id: row.client_message_id.map(String::into_boxed_str),
+            frame,
+        })
+    }
+
+    /// The push of a message. `target` is the key of a direct one; multicast carries no ids of its
+    /// sender's making.
+    pub(crate) fn push_frame(
+        &self,
+        mesh: MeshIx,
+        row: &MessageRow,
+        target: Option<&PubKey>,
+    ) -> bytes::Bytes {
+        let siblings = target.is_some_and(|key| {
+            let owner = self.mesh(mesh).and_then(|m| {
+                let by_session = m
+                    .by_session_key
+                    .get(key)
+                    .and_then(|s| self.peers.get_slot(*s));
+                by_session
+                    .map(|peer| peer.member)
+                    .or_else(|| m.by_key.get(key).copied())
+            });
+            owner
+                .and_then(|ix| self.member(ix))
+                .is_some_and(|m| m.key == row.sender_member_pubkey)
+        });
+        frames::encode(&frames::Push {
+            message_id: row.id,
+            mesh_id: &row.mesh_id,
+            sender_pubkey: row
+                .sender_session_pubkey
+                .unwrap_or(row.sender_member_pubkey),
+            sender_member_pubkey: (!siblings).then_some(row.sender_member_pubkey),
+            sender_member_id: &row.sender_member_id,
+            sender_name: &row.sender_name,
+            priority: row.priority,
+            nonce: &row.nonce,
+            ciphertext: &row.ciphertext,
+            created_at: row.created_at,
+            reply_to_id: row.reply_to_id.as_deref(),
+            client_message_id: row
+                .client_message_id
+                .as_deref()
+                .filter(|_| target.is_some()),
+            request_fingerprint: row
+                .request_fingerprint
+                .as_deref()
+                .filter(|_| target.is_some()),
+        })
+    }
+
+    /// A session has a new socket: what its old one may have swallowed is written again, first,
+    /// in order, under the same ids.
+    pub(crate) fn rewrite_unconfirmed(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let Some(peer) = self.peers.get_slot_mut(slot) else {
+            return;
+        };
+        let Some(conn) = peer.conn() else { return };
+        let mut any = false;
+        for frame in peer.outbox.rewrite() {
+            t.fx.push(Effect::Send {
+                conn,
+                frame: frame.clone(),
+            });
+            any = true;
+        }
+        if any {
+            self.watermark_after_push(t, slot);
+        }
+    }
+
+    /// Messages reached their recipient: their rows say so, and there is room for more.
+    pub(crate) fn confirmed(&mut self, t: &mut Turn<'_>, slot: u32, mails: &[Mail]) {
+        for mail in mails {
+            t.persist(StoreOp::MessageDelivered {
+                seq: mail.seq,
+                at: t.now.wall,
+            });
+        }
+        if !mails.is_empty() {
+            self.drain(t, slot);
+        }
+    }
+
+    /// A lease ended: its unconfirmed messages go back to their mailboxes, for a sibling that is
+    /// there or for whoever comes back.
+    pub(crate) fn give_back(&mut self, t: &mut Turn<'_>, gone: &PeerConn, mails: Vec<Mail>) {
+        let Some(member) = self.member(gone.member) else {
+            return;
+        };
+        let (member_key, abandoned) = (member.key, member.sessions.is_empty());
+        let Some(mesh) = self.mesh_mut(gone.mesh) else {
+            return;
+        };
+        for mail in mails {
+            let mailbox = mesh
+                .mailboxes
+                .entry(mail.target)
+                .or_insert_with(Mailbox::new);
+            mailbox.put_back(mail);
+        }
+        // With nobody present to take it, mail needs no memory: the rows are on disk.
+        let own = gone
+            .session_key
+            .filter(|key| !mesh.by_session_key.contains_key(key));
+        let idle = own.into_iter().chain(abandoned.then_some(member_key));
+        for key in idle {
+            if let Some(mailbox) = mesh.mailboxes.get_mut(&key) {
+                mailbox.unload();
+                if mailbox.is_empty() {
+                    mesh.mailboxes.remove(&key);
+                }
+            }
+        }
+        self.drain_member(t, gone.member);
+    }
+}

@@ -1,0 +1,12 @@
+//! Who somebody is: ed25519 keys, what they sign, and whether a signature holds.
+//!
+//! Pure: keys are made from seeds the caller brings, and batch verification draws its
+//! coefficients from the signatures themselves. No rule about who may do what lives here.
+
+mod keys;
+mod signing;
+mod verify;
+
+pub use keys::{KeyPair, Signature};
+pub use signing::{AttestationText, HelloText, SessionHelloText};
+pub use verify::{BATCH_MAX, BATCH_MIN, Check, verify, verify_all};

@@ -1,0 +1,126 @@
+//! Names of things, each its own type, so that one cannot be passed for another.
+
+use std::fmt;
+
+/// A socket, as the shell names it within one loop. The shell mints both halves; the core only
+/// compares them. `generation` differs each time the shell reuses a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    /// Index in the loop's table of sockets.
+    pub slot: u32,
+    /// Which user of that slot.
+    pub generation: u32,
+}
+
+/// The fencing token: a session's slot and the generation of its current attachment. The
+/// generation rises on every attach and when the slot is freed, so an old handle finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerHandle {
+    /// Index in the shard's slab of sessions.
+    pub slot: u32,
+    /// Which attachment of that session.
+    pub generation: u32,
+}
+
+/// Names one operation given to the store; its result comes back under the same token. Minted by
+/// the shard, unique within it for the life of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// Names one question put to a shard from outside (HTTP, admin socket). Minted by the asker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// A message's place in the order of the broker: unique over all shards, ascending within one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// An ed25519 public key: a member's or a session's. Written as 64 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PubKey(pub [u8; 32]);
+
+impl PubKey {
+    /// Parses 64 lower-case hex digits, the only form in which keys are compared (protocol.md §1).
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != 64 || text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return None;
+        }
+        Self::parse_any_case(text)
+    }
+
+    /// Parses 64 hex digits of either case: such a key passes signature checks but names nobody.
+    #[must_use]
+    pub fn parse_any_case(text: &str) -> Option<Self> {
+        let mut key = [0; 32];
+        hex::decode_to_slice(text, &mut key).ok()?;
+        Some(Self(key))
+    }
+}
+
+impl fmt::Display for PubKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; 64];
+        // Infallible: 32 bytes are exactly 64 digits.
+        hex::encode_to_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for PubKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PubKey({self})")
+    }
+}
+
+impl serde::Serialize for PubKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The shard (loop) on which a mesh lives: FNV-1a of its id with a finishing mix, so that it is
+/// the same in every process and short ids spread too.
+#[must_use]
+pub fn home_of(mesh_id: &str, shards: u16) -> u16 {
+    let mut hash = mesh_id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    hash = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^= hash >> 32;
+    // The remainder is below `shards`, so it fits.
+    u16::try_from(hash % u64::from(shards.max(1))).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_lower_case_hex_and_nothing_else() {
+        let text = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
+        assert_eq!(PubKey::parse(text).unwrap().to_string(), text);
+        assert_eq!(PubKey::parse(&text.to_uppercase()), None);
+        assert!(PubKey::parse_any_case(&text.to_uppercase()).is_some());
+        assert_eq!(PubKey::parse(&text[1..]), None);
+        assert_eq!(PubKey::parse(&format!("{}zz", &text[2..])), None);
+    }
+
+    #[test]
+    fn meshes_spread_over_the_shards() {
+        let homes: Vec<u16> = (0..1000)
+            .map(|n| home_of(&format!("mesh-{n}"), 4))
+            .collect();
+        for shard in 0..4 {
+            let share = homes.iter().filter(|&&home| home == shard).count();
+            assert!(
+                (150..350).contains(&share),
+                "shard {shard} has {share} of 1000"
+            );
+        }
+        assert!(homes.iter().all(|&home| home < 4));
+        assert_eq!(home_of("any", 1), 0);
+    }
+}

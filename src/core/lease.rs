@@ -1,0 +1,494 @@
+//! The lease table (design.md §4): every way in which a session gets, keeps, loses and ends its
+//! presence. Each transition is one function; a socket's own events reach them only through its
+//! handle.
+
+use crate::attachment::Attachment;
+use crate::effect::Close;
+use crate::event::{Event, LeaseEnd};
+use crate::ids::{ConnId, PeerHandle};
+use crate::input::Closing;
+use crate::limits::BOOT_EPOCHS_MAX;
+use crate::peer::{Kind, Lease, PeerConn};
+use crate::rows::{AuditRow, PeerStateRow, PresenceRow, StoreOp};
+use crate::shard::{Shard, Timer, Turn};
+use crate::time::{Millis, Mono};
+
+impl Shard {
+    /// none -> Online, or Grace at boot: enters a new session; the caller announces it.
+    pub(crate) fn enter(&mut self, t: &mut Turn<'_>, peer: PeerConn) -> PeerHandle {
+        let (mesh_ix, member_ix) = (peer.mesh, peer.member);
+        let (order, key, kind) = (peer.order, peer.session_key, peer.kind);
+        let identity = self.session_id_hash(&peer);
+        let cwd = std::rc::Rc::clone(&peer.cwd);
+        let handle = self.peers.insert(peer);
+        let cwd = self.cwds.enter(&cwd, order, handle.slot);
+        if let Some(peer) = self.peers.get_mut(handle) {
+            peer.cwd = cwd;
+        }
+        if let Some(mesh) = self.mesh_mut(mesh_ix) {
+            mesh.roster.insert(order, handle.slot);
+            mesh.by_session_id.insert(identity, handle.slot);
+            if let Some(key) = key {
+                // A proven key outranks a claimed one (B3).
+                let held = mesh.by_session_key.contains_key(&key);
+                if !held || kind == Kind::Launched {
+                    mesh.by_session_key.insert(key, handle.slot);
+                }
+            }
+        }
+        if let Some(member) = self.member_mut(member_ix) {
+            member.sessions.insert(order, handle.slot);
+        }
+        if let Some(peer) = self.peers.get_slot(handle.slot) {
+            t.observe(Event::LeaseBegan {
+                peer: handle,
+                presence_id: peer.presence_id.to_string(),
+                mesh_id: self
+                    .mesh(mesh_ix)
+                    .map(|m| m.id.to_string())
+                    .unwrap_or_default(),
+            });
+        }
+        handle
+    }
+
+    /// Grace -> Online and Online -> Online: attaches a socket to a present session. The old
+    /// socket, if any, is closed and from here on stale.
+    pub(crate) fn attach(&mut self, t: &mut Turn<'_>, slot: u32, conn: ConnId) {
+        self.stop_attachment_timers(slot);
+        let attached = self.next_order();
+        let Some(handle) = self.peers.renew(slot) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(handle) else {
+            return;
+        };
+        let was = std::mem::replace(&mut peer.lease, Lease::Online(conn));
+        let before = std::mem::replace(&mut peer.attached, attached);
+        peer.attaches = peer.attaches.saturating_add(1);
+        peer.last_seen = t.now.mono;
+        peer.last_ping = None;
+        peer.boot_epochs = 0;
+        peer.replies.clear();
+        let (member, kind) = (peer.member, peer.kind);
+        if let Lease::Online(old) = was {
+            self.close(t, old, Close::SESSION_REPLACED);
+        }
+        if let Some(member) = self.member_mut(member) {
+            let online = member.online_mut(kind);
+            online.remove(&before);
+            online.insert(attached, slot);
+        }
+        self.attachments.set(conn, Attachment::Attached(handle));
+        self.start_liveness(t.now.mono, handle);
+        self.observe_reattached(t, handle, matches!(was, Lease::Online(_)));
+    }
+
+    /// Stops the timers of the current attachment, or of grace.
+    fn stop_attachment_timers(&mut self, slot: u32) {
+        let Some(peer) = self.peers.get_slot_mut(slot) else {
+            return;
+        };
+        let timers = [peer.lease_timer.take(), peer.watermark_timer.take()];
+        for timer in timers.into_iter().flatten() {
+            self.wheel.cancel(timer);
+        }
+    }
+
+    fn observe_reattached(&self, t: &mut Turn<'_>, handle: PeerHandle, takeover: bool) {
+        if let Some(peer) = self.peers.get(handle) {
+            let presence_id = peer.presence_id.to_string();
+            t.observe(Event::Reattached {
+                peer: handle,
+                presence_id,
+                takeover,
+            });
+        }
+    }
+
+    /// A socket that was attached under `handle` ended.
+    pub(crate) fn detached(
+        &mut self,
+        t: &mut Turn<'_>,
+        conn: ConnId,
+        handle: PeerHandle,
+        how: Closing,
+    ) {
+        if self.shutting_down {
+            return;
+        }
+        let Some(peer) = self.peers.get(handle) else {
+            t.observe(Event::Stale {
+                conn,
+                what: "close",
+            });
+            return;
+        };
+        match (peer.kind, how) {
+            // A one-shot command that says goodbye leaves no ghost (design.md §4).
+            (Kind::ThrowAway, Closing::Clean) => {
+                self.evict(t, handle.slot, LeaseEnd::Goodbye, None);
+            }
+            (Kind::ThrowAway, Closing::Abrupt) | (Kind::Launched | Kind::Member, _) => {
+                self.begin_grace(t, handle.slot);
+            }
+        }
+        self.admit_challenger(t, handle.slot);
+    }
+
+    /// Online -> Grace. Silent; the socket must be gone or told to go.
+    pub(crate) fn begin_grace(&mut self, t: &mut Turn<'_>, slot: u32) {
+        self.stop_attachment_timers(slot);
+        let until = t.now.mono.after(self.config.grace);
+        // From here on the old attachment's handle finds nothing.
+        let Some(handle) = self.peers.renew(slot) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(handle) else {
+            return;
+        };
+        peer.lease = Lease::Grace(until);
+        peer.lease_timer = Some(self.wheel.insert(until, Timer::Grace(slot)));
+        peer.replies.clear();
+        let id = peer.presence_id.to_string();
+        let last_ping_at = t.now.wall_at(peer.last_seen);
+        let (member, kind, attached) = (peer.member, peer.kind, peer.attached);
+        if let Some(member) = self.member_mut(member) {
+            member.online_mut(kind).remove(&attached);
+        }
+        self.save_peer_state(t, slot);
+        let until = t.now.wall.after(self.config.grace);
+        t.persist(StoreOp::PresenceGrace {
+            id: id.clone(),
+            until,
+            last_ping_at,
+        });
+        t.observe(Event::GraceBegan {
+            peer: handle,
+            presence_id: id,
+        });
+        self.drain_member(t, member);
+    }
+
+    /// Grace ran out.
+    pub(crate) fn grace_over(&mut self, t: &mut Turn<'_>, slot: u32) {
+        self.evict(t, slot, LeaseEnd::Expired, None);
+    }
+
+    /// Any state -> none, in one step: leaves every index, tells those who were told of the join,
+    /// ends the row, gives back what was not delivered.
+    pub(crate) fn evict(
+        &mut self,
+        t: &mut Turn<'_>,
+        slot: u32,
+        why: LeaseEnd,
+        close: Option<Close>,
+    ) {
+        self.save_peer_state(t, slot);
+        self.dismiss_challenger(t, slot);
+        self.stop_attachment_timers(slot);
+        let Some(handle) = self.peers.handle_of(slot) else {
+            return;
+        };
+        let Some(mut peer) = self.peers.remove(slot) else {
+            return;
+        };
+        if let Some(timer) = peer.working_timer {
+            self.wheel.cancel(timer);
+        }
+        if let (Some(conn), Some(close)) = (peer.conn(), close) {
+            self.close(t, conn, close);
+        }
+        self.leave_indexes(slot, &peer);
+        let unconfirmed = peer.outbox.take_all();
+        self.announce_left(t, &peer);
+        self.record_end(t, &peer);
+        let presence_id = peer.presence_id.to_string();
+        t.observe(Event::LeaseEnded {
+            peer: handle,
+            presence_id,
+            why,
+        });
+        self.give_back(t, &peer, unconfirmed);
+    }
+
+    fn record_end(&self, t: &mut Turn<'_>, peer: &PeerConn) {
+        t.persist(StoreOp::PresenceEnd {
+            id: peer.presence_id.to_string(),
+            at: t.now.wall,
+        });
+        self.audit(t, peer, "peer_left", serde_json::json!({}));
+    }
+
+    /// Appends to the mesh's audit chain on behalf of a session.
+    pub(crate) fn audit(
+        &self,
+        t: &mut Turn<'_>,
+        actor: &PeerConn,
+        event_type: &'static str,
+        payload: serde_json::Value,
+    ) {
+        let Some(mesh) = self.mesh(actor.mesh) else {
+            return;
+        };
+        t.persist(StoreOp::Audit(Box::new(AuditRow {
+            mesh_id: mesh.id.to_string(),
+            event_type,
+            actor_member_id: self.member(actor.member).map(|m| m.id.to_string()),
+            actor_display_name: Some(actor.name.to_string()),
+            payload,
+            created_at: t.now.wall,
+        })));
+    }
+
+    fn leave_indexes(&mut self, slot: u32, peer: &PeerConn) {
+        self.cwds.leave(&peer.cwd, peer.order);
+        let identity = self.session_id_hash(peer);
+        if let Some(member) = self.member_mut(peer.member) {
+            member.sessions.remove(&peer.order);
+            member.online_mut(peer.kind).remove(&peer.attached);
+        }
+        let heir = peer.session_key.and_then(|_| self.same_key_sibling(peer));
+        let Some(mesh) = self.mesh_mut(peer.mesh) else {
+            return;
+        };
+        mesh.roster.remove(&peer.order);
+        if mesh.by_session_id.get(&identity) == Some(&slot) {
+            mesh.by_session_id.remove(&identity);
+        }
+        if let Some(key) = peer.session_key
+            && mesh.by_session_key.get(&key) == Some(&slot)
+        {
+            match heir {
+                Some(heir) => mesh.by_session_key.insert(key, heir),
+                None => mesh.by_session_key.remove(&key),
+            };
+        }
+    }
+
+    /// Another session of the member with the same session key: a `hello` that claimed the key a
+    /// `session_hello` has proven. Rare, so it is searched for.
+    fn same_key_sibling(&self, peer: &PeerConn) -> Option<u32> {
+        if peer.kind != Kind::Launched {
+            return None;
+        }
+        let throw_away = self.member(peer.member)?.online(Kind::ThrowAway);
+        throw_away.values().copied().find(|slot| {
+            self.peers
+                .get_slot(*slot)
+                .is_some_and(|other| other.session_key == peer.session_key)
+        })
+    }
+
+    /// Hash under which a session is found by (member, kind, session id).
+    pub(crate) fn session_id_hash(&self, peer: &PeerConn) -> u64 {
+        self.identity_hash(peer.member, peer.kind, &peer.session_id)
+    }
+
+    /// See [`Self::session_id_hash`].
+    pub(crate) fn identity_hash(
+        &self,
+        member: crate::peer::MemberIx,
+        kind: Kind,
+        session_id: &str,
+    ) -> u64 {
+        std::hash::BuildHasher::hash_one(&self.hasher, (member, kind, session_id))
+    }
+
+    /// The whole row of a session, as it is now.
+    pub(crate) fn presence_row(&self, t: &Turn<'_>, peer: &PeerConn) -> PresenceRow {
+        let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+        let lease_until = match peer.lease {
+            Lease::Online(_) => None,
+            Lease::Grace(until) => Some(t.now.wall.after(until.since(t.now.mono))),
+        };
+        PresenceRow {
+            id: peer.presence_id.to_string(),
+            mesh_id: self
+                .mesh(peer.mesh)
+                .map(|m| m.id.to_string())
+                .unwrap_or_default(),
+            member_id: self
+                .member(peer.member)
+                .map(|m| m.id.to_string())
+                .unwrap_or_default(),
+            session_id: peer.session_id.to_string(),
+            session_pubkey: peer.session_key,
+            role: peer.role(),
+            display_name: peer.name.to_string(),
+            pid: peer.about.pid,
+            cwd: peer.cwd.to_string(),
+            hostname: text(&peer.about.hostname),
+            peer_type: text(&peer.about.peer_type),
+            channel: text(&peer.about.channel),
+            model: text(&peer.about.model),
+            status: peer.status,
+            status_source: peer.status_source,
+            status_at: peer.status_at,
+            summary: text(&peer.summary),
+            groups: peer.groups.clone(),
+            visible: peer.visible,
+            profile: serde_json::to_string(&peer.about.profile).unwrap_or_default(),
+            connected_at: peer.connected_at,
+            last_ping_at: t.now.wall_at(peer.last_seen),
+            lease_until,
+            generation: peer.attaches,
+            attested_until: peer.attested_until,
+            boot_epochs: peer.boot_epochs,
+        }
+    }
+
+    /// Writes the row of a session, as it is now.
+    pub(crate) fn persist_presence(&self, t: &mut Turn<'_>, slot: u32) {
+        if let Some(peer) = self.peers.get_slot(slot) {
+            let row = self.presence_row(t, peer);
+            t.persist(StoreOp::PresencePut(Box::new(row)));
+        }
+    }
+
+    /// Keeps what a member's next key-less hello finds again. Only key-less connections write it,
+    /// so that one-shot commands do not (B15).
+    fn save_peer_state(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let Some(peer) = self.peers.get_slot_mut(slot) else {
+            return;
+        };
+        if peer.kind != Kind::Member {
+            return;
+        }
+        let reported: crate::rows::Stats = peer
+            .about
+            .stats
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        let added = reported.minus(&std::mem::replace(&mut peer.about.stats_saved, reported));
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        let earlier = self.member(peer.member).and_then(|m| m.saved.as_deref());
+        let row = PeerStateRow {
+            mesh_id: self
+                .mesh(peer.mesh)
+                .map(|m| m.id.to_string())
+                .unwrap_or_default(),
+            member_id: self
+                .member(peer.member)
+                .map(|m| m.id.to_string())
+                .unwrap_or_default(),
+            groups: peer.groups.clone(),
+            profile: serde_json::to_string(&peer.about.profile).unwrap_or_default(),
+            visible: peer.visible,
+            last_summary: peer
+                .summary
+                .as_deref()
+                .filter(|summary| !summary.is_empty())
+                .map(str::to_owned)
+                .or_else(|| earlier.and_then(|row| row.last_summary.clone())),
+            last_display_name: Some(peer.name.to_string()),
+            stats: earlier
+                .map(|row| row.stats)
+                .unwrap_or_default()
+                .plus(&added),
+            last_seen_at: t.now.wall,
+        };
+        let member = peer.member;
+        if let Some(member) = self.member_mut(member) {
+            member.saved = Some(Box::new(row.clone()));
+        }
+        t.persist(StoreOp::PeerStatePut(Box::new(row)));
+    }
+
+    /// boot -> Grace: a row that was not disconnected becomes a lease again, told to nobody.
+    pub(crate) fn restore(&mut self, t: &mut Turn<'_>, row: PresenceRow) {
+        let id = row.id.clone();
+        let remaining = row
+            .lease_until
+            .map_or(Millis(0), |until| until.since(t.now.wall));
+        // A lease that nobody claims is not extended for ever (design.md §6).
+        let left = if row.boot_epochs <= BOOT_EPOCHS_MAX {
+            remaining.max(self.config.restart_grace)
+        } else {
+            remaining
+        };
+        let until = t.now.mono.after(left);
+        let Some(peer) = self.peer_of_row(t, row, until) else {
+            t.persist(StoreOp::PresenceEnd { id, at: t.now.wall });
+            return;
+        };
+        let handle = self.enter(t, peer);
+        let Some(peer) = self.peers.get_mut(handle) else {
+            return;
+        };
+        peer.lease_timer = Some(self.wheel.insert(until, Timer::Grace(handle.slot)));
+        let last_ping_at = t.now.wall_at(peer.last_seen);
+        t.persist(StoreOp::PresenceGrace {
+            id,
+            until: t.now.wall.after(left),
+            last_ping_at,
+        });
+    }
+
+    /// What a stored row says, if its mesh and member are still there and nobody else has its
+    /// identity.
+    fn peer_of_row(&mut self, t: &Turn<'_>, row: PresenceRow, until: Mono) -> Option<PeerConn> {
+        let mesh = *self.mesh_ids.get(row.mesh_id.as_str())?;
+        let member = *self.member_ids.get(row.member_id.as_str())?;
+        if self.member(member)?.revoked_at.is_some() {
+            return None;
+        }
+        let kind = match (row.role, row.session_pubkey) {
+            (crate::rows::PeerRole::Session, _) => Kind::Launched,
+            (crate::rows::PeerRole::ControlPlane, Some(_)) => Kind::ThrowAway,
+            (crate::rows::PeerRole::ControlPlane, None) => Kind::Member,
+        };
+        if self
+            .present(mesh, member, kind, row.session_pubkey, &row.session_id)
+            .is_some()
+        {
+            return None;
+        }
+        let order = self.next_order();
+        let unseen = t.now.wall.since(row.last_ping_at);
+        let about = crate::peer::About {
+            pid: row.pid,
+            hostname: row.hostname.map(String::into_boxed_str),
+            peer_type: row.peer_type.map(String::into_boxed_str),
+            channel: row.channel.map(String::into_boxed_str),
+            model: row.model.map(String::into_boxed_str),
+            profile: serde_json::from_str(&row.profile).unwrap_or_default(),
+            ..crate::peer::About::default()
+        };
+        Some(PeerConn {
+            presence_id: row.id.into(),
+            mesh,
+            member,
+            kind,
+            session_id: row.session_id.into(),
+            session_key: row.session_pubkey,
+            lease: Lease::Grace(until),
+            lease_timer: None,
+            order,
+            attached: 0,
+            attaches: row.generation,
+            name: row.display_name.into(),
+            cwd: row.cwd.into(),
+            about: Box::new(about),
+            status: row.status,
+            status_source: row.status_source,
+            status_at: row.status_at,
+            working_timer: None,
+            summary: row.summary.map(String::into_boxed_str),
+            groups: row.groups,
+            visible: row.visible,
+            connected_at: row.connected_at,
+            last_seen: Mono(t.now.mono.0.saturating_sub(unseen.0)),
+            last_ping: None,
+            attested_until: row.attested_until,
+            boot_epochs: row.boot_epochs,
+            watermark_timer: None,
+            outbox: crate::outbox::Outbox::default(),
+            replies: crate::replies::Replies::default(),
+            rivalry: None,
+        })
+    }
+}

@@ -1,0 +1,52 @@
+//! The sans-IO core of Holdfast.
+//!
+//! **One call takes one input and appends its effects.** [`Shard::handle`] is a mutation;
+//! [`Shard::advance`] fires every timer due; [`Shard::next_deadline`] says when to call it next.
+//!
+//! 1. Give time (`now` never goes back on its monotonic side) and one [`input::Input`].
+//! 2. Carry out the appended [`effect::Effect`]s in order, before the next call.
+//! 3. Sleep until `next_deadline`, or the next input, whichever is first.
+//!
+//! Nothing here knows a socket, a clock, a thread, a file or a random source: entropy comes in as
+//! a seed, time as an argument, durability as `Persist` out and `Stored` back.
+
+mod admission;
+mod attachment;
+mod bucket;
+pub mod canon;
+mod cwds;
+mod delivery;
+mod directory;
+pub mod effect;
+pub mod event;
+pub mod handle;
+pub mod hello;
+pub mod identity;
+pub mod ids;
+pub mod input;
+mod lease;
+pub mod limits;
+mod liveness;
+mod mailbox;
+mod mesh;
+pub mod mint;
+mod outbox;
+mod peer;
+mod presence;
+mod replay;
+mod replies;
+mod rivalry;
+mod routing;
+pub mod rows;
+pub mod shard;
+pub mod time;
+mod verbs;
+pub mod wheel;
+pub mod wire;
+
+pub use effect::{Effect, Effects};
+pub use input::Input;
+pub use shard::Shard;
+
+/// Hashing for maps whose keys a client chooses; seeded from injected entropy.
+pub(crate) type Hasher = foldhash::quality::FixedState;

@@ -1,0 +1,124 @@
+//! Every number of the core with its unit, its source and its relation to the others.
+
+use crate::time::Millis;
+
+/// Longest accepted difference between a hello's timestamp and the broker's clock
+/// (protocol.md §4 check 3).
+pub const HELLO_SKEW: Millis = Millis::secs(60);
+
+/// Longest life of a parent attestation, counted from now (protocol.md §5 check 5).
+pub const ATTESTATION_LIFE: Millis = Millis::secs(24 * 3600);
+
+/// A hook's status is called fresh for this long (protocol.md §9).
+pub const HOOK_FRESH: Millis = Millis::secs(30);
+
+/// A `working` status nobody renewed becomes `idle` after this (protocol.md §9).
+pub const WORKING_TTL: Millis = Millis::secs(60);
+
+/// A status posted for a presence that does not exist yet is kept this long (protocol.md §9).
+pub const PENDING_STATUS_TTL: Millis = Millis::secs(10);
+
+/// Most pending statuses kept per shard; beyond it the oldest goes.
+pub const PENDING_STATUS_MAX: usize = 1024;
+
+/// How many sessions of one directory a hook looks through, latest first.
+pub const HOOK_SCAN_MAX: usize = 4096;
+
+/// Messages of one mailbox kept in memory; further ones stay on disk until it drains.
+pub const MAILBOX_MESSAGES_MAX: usize = 256;
+
+/// Bytes of frames of one mailbox kept in memory; further ones stay on disk until it drains.
+pub const MAILBOX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Rows asked of the store at once when a mailbox is read back.
+pub const MAILBOX_LOAD_ROWS: u32 = 128;
+
+/// Messages written to one socket and not yet confirmed; beyond it a session is sent nothing more
+/// until its client or its watermark confirms.
+pub const OUTBOX_MESSAGES_MAX: usize = 1024;
+
+/// Bytes written to one socket and not yet confirmed; half of what the shell buffers for a socket
+/// ([`OUTBOUND_BYTES_MAX`]), so that replay alone never makes a slow consumer.
+pub const OUTBOX_BYTES_MAX: usize = OUTBOUND_BYTES_MAX / 2;
+
+/// Bytes the shell holds for a socket that does not read; beyond it the socket is closed 1013 and
+/// the session enters grace (design.md §5).
+pub const OUTBOUND_BYTES_MAX: usize = 1024 * 1024;
+
+/// After a burst, a watermark ping follows within this (design.md §5).
+pub const WATERMARK_DELAY: Millis = Millis::secs(1);
+
+/// Boots after which a lease that nobody claims is no longer extended (design.md §6).
+pub const BOOT_EPOCHS_MAX: u8 = 3;
+
+/// Takeovers of an online session within [`CONFLICT_WINDOW`] from which the incumbent is asked
+/// first (design.md §8.1).
+pub const CONFLICT_TAKEOVERS: u8 = 3;
+
+/// See [`CONFLICT_TAKEOVERS`].
+pub const CONFLICT_WINDOW: Millis = Millis::secs(10);
+
+/// How long the incumbent has to answer a conflict ping (design.md §8.1).
+pub const CONFLICT_ANSWER: Millis = Millis::secs(2);
+
+/// Groups of one session; a further `join_group` gets `limit`.
+pub const GROUPS_MAX: usize = 64;
+
+/// Longest name a client may choose (display name, group, session id), in bytes.
+pub const NAME_BYTES_MAX: usize = 512;
+
+/// Longest text a session carries (cwd, summary, hostname, model, one profile field), in bytes.
+pub const TEXT_BYTES_MAX: usize = 4096;
+
+/// Largest profile or stats object kept per session, in bytes of JSON.
+pub const PROFILE_BYTES_MAX: usize = 16 * 1024;
+
+/// Signatures remembered per shard against replay; beyond it the oldest is forgotten first.
+pub const REPLAY_MAX: usize = 1 << 20;
+
+/// Replies of one connection waiting behind an unanswered store operation; beyond it the
+/// connection is closed 1013.
+pub const REPLIES_WAITING_MAX: usize = 16_384;
+
+const _: () = assert!(MAILBOX_LOAD_ROWS as usize <= MAILBOX_MESSAGES_MAX);
+const _: () = assert!(OUTBOX_BYTES_MAX < OUTBOUND_BYTES_MAX);
+const _: () = assert!(CONFLICT_ANSWER.0 < CONFLICT_WINDOW.0);
+
+/// What an operator may set; the rest above is fixed. One value per process.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long a session stays present without a socket.
+    pub grace: Millis,
+    /// Grace granted at boot to every lease found in the store (design.md §6).
+    pub restart_grace: Millis,
+    /// A ping is due this long after the last proof of life.
+    pub ping_interval: Millis,
+    /// Silence after which a socket is aborted.
+    pub pong_timeout: Millis,
+    /// Time a socket has to complete its hello.
+    pub hello_timeout: Millis,
+    /// Sessions (online and in grace) one mesh may hold; a reattach is never refused.
+    pub max_sessions_per_mesh: u32,
+    /// Cap on ciphertext + nonce + targetSpec of a send, in characters (protocol.md §8.2).
+    pub max_message_bytes: usize,
+    /// Sends per minute and member; 0 means no limit.
+    pub send_rate: u32,
+    /// Sends a member may make at once.
+    pub send_burst: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            grace: Millis::secs(90),
+            restart_grace: Millis::secs(90),
+            ping_interval: Millis::secs(30),
+            pong_timeout: Millis::secs(75),
+            hello_timeout: Millis::secs(10),
+            max_sessions_per_mesh: 10_000,
+            max_message_bytes: 65_536,
+            send_rate: 60,
+            send_burst: 10,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Proof of life: any inbound frame is one; pings ask for it; silence ends the attachment.
+
+use crate::attachment::Attachment;
+use crate::effect::Effect;
+use crate::event::Event;
+use crate::ids::{ConnId, PeerHandle};
+use crate::limits::WATERMARK_DELAY;
+use crate::peer::Lease;
+use crate::shard::{Shard, Timer, Turn};
+use crate::time::{Millis, Mono};
+
+impl Shard {
+    /// Something arrived on a socket: gives the session, if the socket is attached to one.
+    pub(crate) fn proof_of_life(&mut self, t: &mut Turn<'_>, conn: ConnId, what: &'static str) {
+        self.attached(t, conn, what);
+    }
+
+    /// The session a socket is attached to, now alive; None, and counted, if it is stale.
+    pub(crate) fn attached(
+        &mut self,
+        t: &mut Turn<'_>,
+        conn: ConnId,
+        what: &'static str,
+    ) -> Option<PeerHandle> {
+        let handle = match self.attachments.get_mut(conn)? {
+            Attachment::Attached(handle) => *handle,
+            Attachment::Greeting(_) | Attachment::Contending { .. } => return None,
+            Attachment::Closing => {
+                t.observe(Event::Stale { conn, what });
+                return None;
+            }
+        };
+        let Some(peer) = self.peers.get_mut(handle) else {
+            t.observe(Event::Stale { conn, what });
+            self.close(t, conn, crate::effect::Close::SESSION_GONE);
+            return None;
+        };
+        peer.last_seen = t.now.mono;
+        if peer
+            .rivalry
+            .as_ref()
+            .is_some_and(|rivalry| rivalry.challenger.is_some())
+        {
+            self.incumbent_answered(t, handle.slot);
+        }
+        Some(handle)
+    }
+
+    /// A pong: proof of life, and of what the client's WebSocket stack has taken.
+    pub(crate) fn ponged(&mut self, t: &mut Turn<'_>, conn: ConnId, payload: &[u8]) {
+        let Some(handle) = self.attached(t, conn, "pong") else {
+            return;
+        };
+        let Ok(watermark) = <[u8; 8]>::try_from(payload).map(u64::from_be_bytes) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(handle) else {
+            return;
+        };
+        let confirmed = peer.outbox.pong(watermark);
+        self.confirmed(t, handle.slot, &confirmed);
+    }
+
+    /// Arms the first liveness check of an attachment: between half an interval and a whole one
+    /// after it, spread so that sessions that came together are not pinged together.
+    pub(crate) fn start_liveness(&mut self, now: Mono, handle: PeerHandle) {
+        let half = (self.config.ping_interval.0 / 2).max(1);
+        let Some(peer) = self.peers.get_mut(handle) else {
+            return;
+        };
+        // Fibonacci hashing: consecutive numbers land far apart.
+        let offset = peer.attached.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let due = now.after(Millis(half + offset % half));
+        peer.lease_timer = Some(self.wheel.insert(due, Timer::Liveness(handle)));
+    }
+
+    /// The liveness timer of an attachment fired: ping, wait on, or give up.
+    pub(crate) fn check_liveness(&mut self, t: &mut Turn<'_>, handle: PeerHandle) {
+        let (ping_interval, pong_timeout) = (self.config.ping_interval, self.config.pong_timeout);
+        let Some(peer) = self.peers.get_mut(handle) else {
+            return;
+        };
+        let Lease::Online(conn) = peer.lease else {
+            return;
+        };
+        let dead_at = peer.last_seen.after(pong_timeout);
+        if t.now.mono >= dead_at {
+            t.observe(Event::Silent { peer: handle });
+            self.attachments.set(conn, Attachment::Closing);
+            t.fx.push(Effect::Abort { conn });
+            self.begin_grace(t, handle.slot);
+            self.admit_challenger(t, handle.slot);
+            return;
+        }
+        // The first ping comes early, so that sessions that attached together part.
+        if peer.last_ping.is_none() || t.now.mono >= peer.ping_due(ping_interval) {
+            peer.last_ping = Some(t.now.mono);
+            let watermark = peer.outbox.watermark();
+            t.fx.push(Effect::Ping { conn, watermark });
+        }
+        let ping_due = peer.ping_due(ping_interval);
+        peer.lease_timer = Some(
+            self.wheel
+                .insert(ping_due.min(dead_at), Timer::Liveness(handle)),
+        );
+    }
+
+    /// After a push: a watermark ping soon, or at once if so much is unconfirmed that delivery
+    /// would stall.
+    pub(crate) fn watermark_after_push(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let Some(handle) = self.peers.handle_of(slot) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(handle) else {
+            return;
+        };
+        if peer.outbox.wants_ping() {
+            self.ping_watermark(t, handle);
+        } else if peer.watermark_timer.is_none() {
+            let due = t.now.mono.after(WATERMARK_DELAY);
+            peer.watermark_timer = Some(self.wheel.insert(due, Timer::Watermark(handle)));
+        }
+    }
+
+    /// The watermark timer fired.
+    pub(crate) fn watermark_due(&mut self, t: &mut Turn<'_>, handle: PeerHandle) {
+        let Some(peer) = self.peers.get_mut(handle) else {
+            return;
+        };
+        peer.watermark_timer = None;
+        if peer.outbox.unpinged() && peer.outbox.len() > 0 {
+            self.ping_watermark(t, handle);
+        }
+    }
+
+    fn ping_watermark(&mut self, t: &mut Turn<'_>, handle: PeerHandle) {
+        let Some(peer) = self.peers.get_mut(handle) else {
+            return;
+        };
+        if let Lease::Online(conn) = peer.lease {
+            peer.last_ping = Some(t.now.mono);
+            let watermark = peer.outbox.watermark();
+            t.fx.push(Effect::Ping { conn, watermark });
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Undelivered direct messages for one key, in order.
+//!
+//! The oldest are in memory up to a bound; from the first that does not fit, the rest stays on
+//! disk until the memory part has drained. A message is thus in exactly one place: here in
+//! memory, in the outbox of the session it was written to, or on disk only.
+
+use std::collections::VecDeque;
+
+use crate::ids::{Seq, Token};
+use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
+use crate::outbox::Mail;
+
+/// Where the tail of a mailbox is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tail {
+    /// Everything is in memory.
+    Memory,
+    /// Rows above this one are on disk only.
+    Disk(Seq),
+    /// Those rows were asked for; `more` tells that others came since.
+    Loading {
+        after: Seq,
+        token: Token,
+        more: bool,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    queue: VecDeque<Mail>,
+    bytes: usize,
+    tail: Tail,
+    /// Whether a `now` message may be on disk, before which none may be written.
+    now_on_disk: bool,
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            bytes: 0,
+            tail: Tail::Memory,
+            now_on_disk: false,
+        }
+    }
+
+    /// A mailbox of which nothing is in memory.
+    pub(crate) fn on_disk() -> Self {
+        Self {
+            tail: Tail::Disk(Seq(0)),
+            now_on_disk: true,
+            ..Self::new()
+        }
+    }
+
+    /// Takes a new message; beyond the bound only its row exists.
+    pub(crate) fn put(&mut self, mail: Mail) {
+        let full = self.queue.len() >= MAILBOX_MESSAGES_MAX || self.bytes >= MAILBOX_BYTES_MAX;
+        match &mut self.tail {
+            Tail::Memory if !full => {
+                self.bytes += mail.frame.len();
+                self.queue.push_back(mail);
+                return;
+            }
+            Tail::Memory => {
+                let after = self.queue.back().map_or(Seq(0), |last| last.seq);
+                self.tail = Tail::Disk(after);
+            }
+            Tail::Disk(_) => {}
+            Tail::Loading { more, .. } => *more = true,
+        }
+        self.now_on_disk |= mail.priority == crate::rows::Priority::Now;
+    }
+
+    /// Takes back a message that was written but not confirmed, at its place in the order.
+    pub(crate) fn put_back(&mut self, mail: Mail) {
+        let index = self.queue.partition_point(|queued| queued.seq < mail.seq);
+        self.bytes += mail.frame.len();
+        self.queue.insert(index, mail);
+    }
+
+    /// Whether a `now` message may overtake what waits: only messages that are held anyway do.
+    pub(crate) fn may_overtake(&self) -> bool {
+        !self.now_on_disk
+    }
+
+    /// The first message that satisfies `wanted`, with its place.
+    pub(crate) fn find(&self, mut wanted: impl FnMut(&Mail) -> bool) -> Option<(usize, Seq)> {
+        self.queue
+            .iter()
+            .enumerate()
+            .find(|(_, mail)| wanted(mail))
+            .map(|(i, mail)| (i, mail.seq))
+    }
+
+    /// Removes the message at that place.
+    pub(crate) fn take(&mut self, index: usize) -> Option<Mail> {
+        let mail = self.queue.remove(index)?;
+        self.bytes -= mail.frame.len();
+        Some(mail)
+    }
+
+    /// Forgets a message whose row was never written; true if it was still here.
+    pub(crate) fn forget(&mut self, seq: Seq) -> bool {
+        let found = self.find(|mail| mail.seq == seq);
+        found.and_then(|(index, _)| self.take(index)).is_some()
+    }
+
+    /// Whether it is time to read on: gives the row to read after, and counts as asked for under
+    /// `token`.
+    pub(crate) fn begin_load(&mut self, token: Token) -> Option<Seq> {
+        match self.tail {
+            Tail::Disk(after) if self.queue.len() < MAILBOX_MESSAGES_MAX / 2 => {
+                self.tail = Tail::Loading {
+                    after,
+                    token,
+                    more: false,
+                };
+                Some(after)
+            }
+            Tail::Memory | Tail::Disk(_) | Tail::Loading { .. } => None,
+        }
+    }
+
+    /// Whether `token` is the answer waited for; an answer to an earlier owner's question is not.
+    pub(crate) fn awaits(&self, answer: Token) -> bool {
+        matches!(self.tail, Tail::Loading { token, .. } if token == answer)
+    }
+
+    /// The rows asked for; `more` if the limit cut them, `last` the highest read.
+    pub(crate) fn loaded(&mut self, mails: Vec<Mail>, last: Option<Seq>, more: bool) {
+        let Tail::Loading {
+            after,
+            more: came_since,
+            ..
+        } = self.tail
+        else {
+            return;
+        };
+        for mail in mails {
+            self.bytes += mail.frame.len();
+            self.queue.push_back(mail);
+        }
+        if more || came_since {
+            self.tail = Tail::Disk(last.unwrap_or(after).max(after));
+        } else {
+            self.tail = Tail::Memory;
+            self.now_on_disk = false;
+        }
+    }
+
+    /// Reading failed; it will be tried again.
+    pub(crate) fn load_failed(&mut self) {
+        if let Tail::Loading { after, .. } = self.tail {
+            self.tail = Tail::Disk(after);
+        }
+    }
+
+    /// Gives up the memory part: the owner is gone, the rows are on disk.
+    pub(crate) fn unload(&mut self) {
+        if !self.is_empty() {
+            *self = Self::on_disk();
+        }
+    }
+
+    /// Whether nothing waits, in memory or on disk.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.tail == Tail::Memory
+    }
+
+    /// Messages in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::tests::mail;
+
+    #[test]
+    fn beyond_the_bound_messages_stay_on_disk_and_come_back_in_order() {
+        let mut mailbox = Mailbox::new();
+        let total = MAILBOX_MESSAGES_MAX as u64 + 50;
+        (1..=total).for_each(|seq| mailbox.put(mail(seq)));
+        assert_eq!(mailbox.len(), MAILBOX_MESSAGES_MAX);
+        assert_eq!(mailbox.begin_load(Token(1)), None, "memory is still full");
+        let mut read = Vec::new();
+        while mailbox.len() >= MAILBOX_MESSAGES_MAX / 2 {
+            read.extend(mailbox.take(0).map(|mail| mail.seq.0));
+        }
+        let after = mailbox.begin_load(Token(1)).expect("room to read on");
+        assert_eq!(after.0, MAILBOX_MESSAGES_MAX as u64);
+        assert_eq!(mailbox.begin_load(Token(1)), None, "asked once");
+        mailbox.put(mail(total + 1));
+        let rows: Vec<_> = (after.0 + 1..=total).map(mail).collect();
+        mailbox.loaded(rows, Some(Seq(total)), false);
+        assert!(!mailbox.is_empty());
+        let after = mailbox.begin_load(Token(1)).or_else(|| {
+            while mailbox.len() >= MAILBOX_MESSAGES_MAX / 2 {
+                read.extend(mailbox.take(0).map(|mail| mail.seq.0));
+            }
+            mailbox.begin_load(Token(1))
+        });
+        assert_eq!(after, Some(Seq(total)));
+        mailbox.loaded(vec![mail(total + 1)], Some(Seq(total + 1)), false);
+        while let Some(next) = mailbox.take(0) {
+            read.push(next.seq.0);
+        }
+        assert_eq!(read, (1..=total + 1).collect::<Vec<_>>());
+        assert!(mailbox.is_empty());
+    }
+
+    #[test]
+    fn what_comes_back_keeps_its_place() {
+        let mut mailbox = Mailbox::new();
+        mailbox.put(mail(5));
+        mailbox.put_back(mail(3));
+        mailbox.put_back(mail(4));
+        let order: Vec<_> = std::iter::from_fn(|| mailbox.take(0))
+            .map(|m| m.seq.0)
+            .collect();
+        assert_eq!(order, [3, 4, 5]);
+    }
+
+    #[test]
+    fn unloading_leaves_only_the_rows() {
+        let mut mailbox = Mailbox::new();
+        mailbox.unload();
+        assert!(mailbox.is_empty());
+        mailbox.put(mail(1));
+        mailbox.unload();
+        assert_eq!(mailbox.len(), 0);
+        assert!(!mailbox.is_empty());
+        assert_eq!(mailbox.begin_load(Token(1)), Some(Seq(0)));
+        mailbox.load_failed();
+        assert_eq!(mailbox.begin_load(Token(1)), Some(Seq(0)));
+    }
+}

@@ -1,0 +1,190 @@
+//! A mesh's members, who is present in it, and who has mail.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use serde_json::value::RawValue;
+
+use crate::Hasher;
+use crate::bucket::Bucket;
+use crate::ids::PubKey;
+use crate::mailbox::Mailbox;
+use crate::peer::{Kind, MemberIx, MeshIx};
+use crate::rows::{Group, MemberRow, MeshRow, PeerStateRow};
+use crate::time::Wall;
+
+/// One mesh and everything that is looked up by its key.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    pub(crate) id: Rc<str>,
+    pub(crate) slug: Box<str>,
+    pub(crate) name: Box<str>,
+    pub(crate) policy: Option<Box<RawValue>>,
+    /// The member of each key: the active one, else the one revoked last.
+    pub(crate) by_key: HashMap<PubKey, MemberIx, Hasher>,
+    /// All members, in the order they came.
+    pub(crate) members: Vec<MemberIx>,
+    /// Present sessions by the order their leases began: what fan-out and lists walk.
+    pub(crate) roster: BTreeMap<u64, u32>,
+    /// Which session is reached by a session key.
+    pub(crate) by_session_key: HashMap<PubKey, u32, Hasher>,
+    /// Sessions by the hash of (member, kind, session id), checked on use.
+    pub(crate) by_session_id: HashMap<u64, u32, Hasher>,
+    /// Undelivered direct messages by the key they are for; no entry means none.
+    pub(crate) mailboxes: HashMap<PubKey, Mailbox, Hasher>,
+}
+
+impl Mesh {
+    /// A mesh as its row says, without members.
+    pub(crate) fn new(row: MeshRow, hasher: &Hasher) -> Self {
+        let mut mesh = Self {
+            id: row.id.as_str().into(),
+            slug: Box::default(),
+            name: Box::default(),
+            policy: None,
+            by_key: HashMap::with_hasher(hasher.clone()),
+            members: Vec::new(),
+            roster: BTreeMap::new(),
+            by_session_key: HashMap::with_hasher(hasher.clone()),
+            by_session_id: HashMap::with_hasher(hasher.clone()),
+            mailboxes: HashMap::with_hasher(hasher.clone()),
+        };
+        mesh.update(row);
+        mesh
+    }
+
+    /// Takes over what an administrator may change.
+    pub(crate) fn update(&mut self, row: MeshRow) {
+        self.slug = row.slug.into();
+        self.name = row.name.into();
+        self.policy = row
+            .self_editable
+            .and_then(|text| RawValue::from_string(text).ok());
+    }
+
+    /// The name for people: name, else slug, else id (protocol.md §4 check 6).
+    pub(crate) fn title(&self) -> &str {
+        [&*self.name, &*self.slug]
+            .into_iter()
+            .find(|text| !text.is_empty())
+            .unwrap_or(&self.id)
+    }
+}
+
+/// What a peer may do towards a member; only these two are enforced (protocol.md §8.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caps {
+    pub(crate) dm: bool,
+    pub(crate) broadcast: bool,
+}
+
+impl Caps {
+    /// For peers without an entry.
+    pub(crate) const DEFAULT: Self = Self {
+        dm: true,
+        broadcast: true,
+    };
+
+    fn of(names: &[String]) -> Self {
+        let has = |cap: &str| names.iter().any(|name| name == cap);
+        Self {
+            dm: has("dm"),
+            broadcast: has("broadcast"),
+        }
+    }
+}
+
+/// One membership.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) id: Box<str>,
+    pub(crate) mesh: MeshIx,
+    pub(crate) key: PubKey,
+    pub(crate) name: Box<str>,
+    pub(crate) admin: bool,
+    pub(crate) role_tag: Option<Box<str>>,
+    pub(crate) default_groups: Vec<Group>,
+    pub(crate) message_mode: Box<str>,
+    pub(crate) revoked_at: Option<Wall>,
+    grants: Vec<(PubKey, Caps)>,
+    pub(crate) bucket: Bucket,
+    /// Its present sessions by the order their leases began.
+    pub(crate) sessions: BTreeMap<u64, u32>,
+    /// Those online, for each [`Kind`], by the order they attached.
+    pub(crate) online: [BTreeMap<u64, u32>; 3],
+    pub(crate) saved: Option<Box<PeerStateRow>>,
+}
+
+impl Member {
+    /// A member as its row says, without sessions.
+    pub(crate) fn new(row: MemberRow, mesh: MeshIx, bucket: Bucket) -> Self {
+        let mut member = Self {
+            id: row.id.as_str().into(),
+            mesh,
+            key: row.pubkey,
+            name: Box::default(),
+            admin: false,
+            role_tag: None,
+            default_groups: Vec::new(),
+            message_mode: Box::default(),
+            revoked_at: None,
+            grants: Vec::new(),
+            bucket,
+            sessions: BTreeMap::new(),
+            online: Default::default(),
+            saved: None,
+        };
+        member.update(row);
+        member
+    }
+
+    /// Takes over what an administrator may change.
+    pub(crate) fn update(&mut self, row: MemberRow) {
+        self.name = row.display_name.into();
+        self.admin = row.admin;
+        self.role_tag = row.role_tag.map(String::into_boxed_str);
+        self.default_groups = row.default_groups;
+        self.message_mode = row.message_mode.into();
+        self.revoked_at = row.revoked_at;
+        self.grants = row
+            .grants
+            .iter()
+            .map(|(key, caps)| (*key, Caps::of(caps)))
+            .collect();
+        self.grants.sort_unstable_by_key(|(key, _)| *key);
+    }
+
+    /// What the sender may do: by its member key, else by its session key, else the default.
+    pub(crate) fn allows(&self, sender: &PubKey, session: Option<&PubKey>) -> Caps {
+        let entry = |key: &PubKey| {
+            let index = self
+                .grants
+                .binary_search_by_key(key, |(key, _)| *key)
+                .ok()?;
+            self.grants.get(index).map(|(_, caps)| *caps)
+        };
+        entry(sender)
+            .or_else(|| entry(session?))
+            .unwrap_or(Caps::DEFAULT)
+    }
+
+    /// Its online sessions of one kind.
+    pub(crate) fn online(&self, kind: Kind) -> &BTreeMap<u64, u32> {
+        let [launched, throw_away, member] = &self.online;
+        match kind {
+            Kind::Launched => launched,
+            Kind::ThrowAway => throw_away,
+            Kind::Member => member,
+        }
+    }
+
+    /// See [`Self::online`].
+    pub(crate) fn online_mut(&mut self, kind: Kind) -> &mut BTreeMap<u64, u32> {
+        let [launched, throw_away, member] = &mut self.online;
+        match kind {
+            Kind::Launched => launched,
+            Kind::ThrowAway => throw_away,
+            Kind::Member => member,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! One session: who it is, what it shows, its lease and its outbox.
+
+use std::rc::Rc;
+
+use crate::attachment::Challenger;
+use crate::ids::{ConnId, PubKey};
+use crate::outbox::Outbox;
+use crate::replies::Replies;
+use crate::rows::{Group, PeerRole, Stats, Status, StatusSource};
+use crate::time::{Millis, Mono, Wall};
+use crate::wheel::TimerKey;
+use crate::wire::frames::Profile;
+
+/// Index of a mesh in its shard; meshes are never removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MeshIx(pub(crate) u32);
+
+/// Index of a member in its shard; members are never removed, only revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MemberIx(pub(crate) u32);
+
+/// Whether a session has a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// Attached to this socket.
+    Online(ConnId),
+    /// No socket; the lease ends then.
+    Grace(Mono),
+}
+
+/// How a session is recognised when it comes back (design.md §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// `session_hello`: by its session key and parent member.
+    Launched,
+    /// `hello` with a session key: by that key, within its member. Throw-away.
+    ThrowAway,
+    /// `hello` without: by its session id, within its member.
+    Member,
+}
+
+/// What a session shows of its client, each only for people.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct About {
+    pub(crate) pid: i64,
+    pub(crate) hostname: Option<Box<str>>,
+    pub(crate) peer_type: Option<Box<str>>,
+    pub(crate) channel: Option<Box<str>>,
+    pub(crate) model: Option<Box<str>>,
+    pub(crate) profile: Profile,
+    /// As reported last, JSON object text.
+    pub(crate) stats: Option<Box<str>>,
+    /// What of the reported stats has been added to the member's saved state.
+    pub(crate) stats_saved: Stats,
+}
+
+/// A session's takeovers of late, to damp two hosts that fight over one key (design.md §8.1).
+#[derive(Debug, Default)]
+pub(crate) struct Rivalry {
+    pub(crate) takeovers: u8,
+    pub(crate) since: Mono,
+    pub(crate) challenger: Option<Challenger>,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(crate) struct PeerConn {
+    pub(crate) presence_id: Box<str>,
+    pub(crate) mesh: MeshIx,
+    pub(crate) member: MemberIx,
+    pub(crate) kind: Kind,
+    pub(crate) session_id: Box<str>,
+    pub(crate) session_key: Option<PubKey>,
+    pub(crate) lease: Lease,
+    /// Online: the next liveness check; in grace: the end.
+    pub(crate) lease_timer: Option<TimerKey>,
+    /// Place in the mesh's roster: the order in which leases began.
+    pub(crate) order: u64,
+    /// Rises with every attach in the shard: who attached last.
+    pub(crate) attached: u64,
+    /// Attachments of this lease so far, restarts of the broker included.
+    pub(crate) attaches: u32,
+    pub(crate) name: Box<str>,
+    pub(crate) cwd: Rc<str>,
+    pub(crate) about: Box<About>,
+    pub(crate) status: Status,
+    pub(crate) status_source: StatusSource,
+    pub(crate) status_at: Wall,
+    pub(crate) working_timer: Option<TimerKey>,
+    pub(crate) summary: Option<Box<str>>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) visible: bool,
+    pub(crate) connected_at: Wall,
+    pub(crate) last_seen: Mono,
+    /// None until the first ping of this attachment.
+    pub(crate) last_ping: Option<Mono>,
+    pub(crate) attested_until: Option<Wall>,
+    pub(crate) boot_epochs: u8,
+    pub(crate) watermark_timer: Option<TimerKey>,
+    pub(crate) outbox: Outbox,
+    pub(crate) replies: Replies,
+    pub(crate) rivalry: Option<Box<Rivalry>>,
+}
+
+impl PeerConn {
+    /// The socket, while online.
+    pub(crate) fn conn(&self) -> Option<ConnId> {
+        match self.lease {
+            Lease::Online(conn) => Some(conn),
+            Lease::Grace(_) => None,
+        }
+    }
+
+    /// When the next ping is due: an interval after the last proof of life or ping.
+    pub(crate) fn ping_due(&self, interval: Millis) -> Mono {
+        self.last_seen
+            .max(self.last_ping.unwrap_or_default())
+            .after(interval)
+    }
+
+    /// `peerRole` on the wire.
+    pub(crate) fn role(&self) -> PeerRole {
+        match self.kind {
+            Kind::Launched => PeerRole::Session,
+            Kind::ThrowAway | Kind::Member => PeerRole::ControlPlane,
+        }
+    }
+
+    /// Whether a message of that priority may be written now (protocol.md §8.5).
+    pub(crate) fn takes(&self, priority: crate::rows::Priority) -> bool {
+        match self.status {
+            Status::Idle => true,
+            Status::Working | Status::Dnd => priority == crate::rows::Priority::Now,
+        }
+    }
+
+    /// Whether it receives `@group`: it is in the group, or in one below it (design.md §8.3).
+    pub(crate) fn in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|own| {
+            own.name
+                .strip_prefix(group)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+}

@@ -1,0 +1,150 @@
+//! Two hosts with one session key (design.md §8.1): the newcomer takes over as always, but from
+//! the third takeover within ten seconds the incumbent is pinged first, and if it answers within
+//! two seconds the newcomer is refused.
+
+use crate::attachment::{Attachment, Challenger};
+use crate::effect::Effect;
+use crate::event::Event;
+use crate::hello::{Hello, Refusal};
+use crate::ids::ConnId;
+use crate::limits::{CONFLICT_ANSWER, CONFLICT_TAKEOVERS, CONFLICT_WINDOW};
+use crate::peer::{Lease, Rivalry};
+use crate::shard::{Shard, Timer, Turn};
+
+/// Frames held for a challenger; one that sends more before its answer is refused.
+const HELD_MAX: usize = 64;
+
+impl Shard {
+    /// A hello for a present session: reattach, take over, or ask the incumbent first.
+    pub(crate) fn reattach_or_contend(
+        &mut self,
+        t: &mut Turn<'_>,
+        slot: u32,
+        conn: ConnId,
+        hello: Box<Hello>,
+    ) {
+        let Some(peer) = self.peers.get_slot_mut(slot) else {
+            return;
+        };
+        let Lease::Online(incumbent) = peer.lease else {
+            return self.reattach(t, slot, conn, &hello);
+        };
+        let rivalry = peer.rivalry.get_or_insert_default();
+        if t.now.mono.since(rivalry.since) > CONFLICT_WINDOW {
+            **rivalry = Rivalry {
+                since: t.now.mono,
+                ..Rivalry::default()
+            };
+        }
+        if rivalry.challenger.is_some() {
+            return self.refuse_rival(t, slot, conn);
+        }
+        rivalry.takeovers = rivalry.takeovers.saturating_add(1);
+        if rivalry.takeovers < CONFLICT_TAKEOVERS {
+            return self.reattach(t, slot, conn, &hello);
+        }
+        let deadline = t.now.mono.after(CONFLICT_ANSWER);
+        let timer = self.wheel.insert(deadline, Timer::Conflict(slot));
+        rivalry.challenger = Some(Challenger { conn, hello, timer });
+        let watermark = peer.outbox.watermark();
+        self.attachments.set(
+            conn,
+            Attachment::Contending {
+                slot,
+                held: Vec::new(),
+            },
+        );
+        t.fx.push(Effect::Ping {
+            conn: incumbent,
+            watermark,
+        });
+    }
+
+    /// The incumbent showed that it lives.
+    pub(crate) fn incumbent_answered(&mut self, t: &mut Turn<'_>, slot: u32) {
+        if let Some(challenger) = self.take_challenger(slot) {
+            self.wheel.cancel(challenger.timer);
+            self.refuse_rival(t, slot, challenger.conn);
+        }
+    }
+
+    /// The incumbent did not answer in time.
+    pub(crate) fn incumbent_silent(&mut self, t: &mut Turn<'_>, slot: u32) {
+        self.admit_challenger(t, slot);
+    }
+
+    /// The incumbent is gone or silent: the challenger takes its place.
+    pub(crate) fn admit_challenger(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let Some(challenger) = self.take_challenger(slot) else {
+            return;
+        };
+        self.wheel.cancel(challenger.timer);
+        let held = match self.attachments.remove(challenger.conn) {
+            Some(Attachment::Contending { held, .. }) => held,
+            _ => Vec::new(),
+        };
+        self.reattach(t, slot, challenger.conn, &challenger.hello);
+        for text in held {
+            self.frame(t, challenger.conn, &text);
+        }
+    }
+
+    /// A frame of a challenger waits for its hello's answer.
+    pub(crate) fn hold_frame(&mut self, t: &mut Turn<'_>, conn: ConnId, slot: u32, text: &str) {
+        if let Some(Attachment::Contending { held, .. }) = self.attachments.get_mut(conn) {
+            if held.len() < HELD_MAX {
+                held.push(text.into());
+                return;
+            }
+            if let Some(challenger) = self.take_challenger(slot) {
+                self.wheel.cancel(challenger.timer);
+            }
+            self.close(t, conn, crate::effect::Close::SLOW_CONSUMER);
+        }
+    }
+
+    /// The challenger's socket ended.
+    pub(crate) fn challenger_left(&mut self, slot: u32, conn: ConnId) {
+        let its_own = self
+            .peers
+            .get_slot(slot)
+            .and_then(|peer| peer.rivalry.as_ref());
+        let its_own = its_own.and_then(|rivalry| rivalry.challenger.as_ref());
+        if its_own.is_some_and(|challenger| challenger.conn == conn)
+            && let Some(challenger) = self.take_challenger(slot)
+        {
+            self.wheel.cancel(challenger.timer);
+        }
+    }
+
+    /// The session is going: whoever waits for its place is told to try again.
+    pub(crate) fn dismiss_challenger(&mut self, t: &mut Turn<'_>, slot: u32) {
+        if let Some(challenger) = self.take_challenger(slot) {
+            self.wheel.cancel(challenger.timer);
+            self.close(t, challenger.conn, crate::effect::Close::SESSION_GONE);
+        }
+    }
+
+    fn take_challenger(&mut self, slot: u32) -> Option<Challenger> {
+        self.peers
+            .get_slot_mut(slot)?
+            .rivalry
+            .as_mut()?
+            .challenger
+            .take()
+    }
+
+    fn refuse_rival(&mut self, t: &mut Turn<'_>, slot: u32, conn: ConnId) {
+        if let Some(peer) = self.peers.handle_of(slot) {
+            t.observe(Event::Conflict { peer });
+        }
+        self.refuse(
+            t,
+            conn,
+            Refusal::new(
+                "session_conflict",
+                "this session is connected from elsewhere",
+            ),
+        );
+    }
+}

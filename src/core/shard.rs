@@ -1,0 +1,356 @@
+//! A shard: the meshes of one loop. Holds the state and dispatches; rules are in the modules.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::Hasher;
+use crate::attachment::{Attachment, Attachments};
+use crate::cwds::Cwds;
+use crate::effect::{Close, Effect, Effects};
+use crate::event::Event;
+use crate::handle::HandleSlab;
+use crate::hello::Hello;
+use crate::ids::{ConnId, PeerHandle, PubKey, Seq, Token};
+use crate::input::{Answer, Ask, Closing, Input};
+use crate::limits::Config;
+use crate::mesh::{Member, Mesh};
+use crate::mint::Mint;
+use crate::peer::{MemberIx, MeshIx, PeerConn};
+use crate::replay::Replay;
+use crate::rows::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery};
+use crate::time::{Mono, Now};
+use crate::verbs::hook::PendingStatus;
+use crate::wheel::Wheel;
+
+/// Which of how many shards this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// 0-based.
+    pub index: u16,
+    /// At least 1.
+    pub count: u16,
+}
+
+/// What a timer is for. Timers of an attachment carry its handle; those of a lease its slot, and
+/// are cancelled with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// A socket that has not completed its hello.
+    Hello(ConnId),
+    /// The end of a lease in grace.
+    Grace(u32),
+    /// The next ping, or the end of patience.
+    Liveness(PeerHandle),
+    /// A ping to confirm a burst.
+    Watermark(PeerHandle),
+    /// The end of a `working` status.
+    Working(u32),
+    /// The incumbent's time to answer a challenger.
+    Conflict(u32),
+}
+
+/// Who waits for a store operation or query.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    /// The sender of a message.
+    Send {
+        sender: PeerHandle,
+        /// The request's `id`.
+        id: Box<str>,
+        ack: bytes::Bytes,
+        /// The mailbox that holds it, if it is direct.
+        mail: Option<(MeshIx, PubKey, Seq)>,
+    },
+    /// A mailbox that is read back.
+    Mailbox(MeshIx, PubKey),
+    /// `message_status`.
+    MessageStatus {
+        asker: PeerHandle,
+        asked: Box<str>,
+        req_id: Option<Box<str>>,
+    },
+}
+
+/// The moment and the effects of one call, passed down together.
+pub(crate) struct Turn<'t> {
+    pub(crate) now: Now,
+    pub(crate) fx: &'t mut Effects,
+}
+
+impl Turn<'_> {
+    pub(crate) fn send(&mut self, conn: ConnId, frame: bytes::Bytes) {
+        self.fx.push(Effect::Send { conn, frame });
+    }
+
+    pub(crate) fn persist(&mut self, op: StoreOp) {
+        self.fx.push(Effect::Persist { op, token: None });
+    }
+
+    pub(crate) fn observe(&mut self, event: Event) {
+        self.fx.push(Effect::Observe(event));
+    }
+}
+
+/// The state of one loop's meshes.
+pub struct Shard {
+    pub(crate) config: Config,
+    pub(crate) place: Place,
+    pub(crate) mint: Mint,
+    pub(crate) hasher: Hasher,
+    pub(crate) wheel: Wheel<Timer>,
+    pub(crate) attachments: Attachments,
+    pub(crate) peers: HandleSlab<PeerConn>,
+    pub(crate) meshes: Vec<Mesh>,
+    pub(crate) mesh_ids: HashMap<Box<str>, MeshIx, Hasher>,
+    pub(crate) members: Vec<Member>,
+    pub(crate) member_ids: HashMap<Box<str>, MemberIx, Hasher>,
+    pub(crate) replay: Replay,
+    pub(crate) cwds: Cwds,
+    pub(crate) pending_statuses: VecDeque<PendingStatus>,
+    pub(crate) waiting: HashMap<Token, Waiting, Hasher>,
+    pub(crate) shutting_down: bool,
+    next_seq: Seq,
+    next_token: Token,
+    next_order: u64,
+}
+
+impl Shard {
+    /// An empty shard. `seed` is all the entropy it will ever use; `first_seq` is above every
+    /// message row in the store.
+    #[must_use]
+    pub fn new(config: Config, place: Place, seed: [u8; 32], now: Now, first_seq: Seq) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = seed;
+        let hasher = Hasher::with_seed(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        let count = u64::from(place.count.max(1));
+        // Shards take turns in the order of the broker: each counts in its own residue class.
+        let first = first_seq.0.max(1).next_multiple_of(count) + u64::from(place.index);
+        Self {
+            config,
+            place,
+            mint: Mint::new(seed),
+            hasher: hasher.clone(),
+            wheel: Wheel::new(now.mono),
+            attachments: Attachments::default(),
+            peers: HandleSlab::default(),
+            meshes: Vec::new(),
+            mesh_ids: HashMap::with_hasher(hasher.clone()),
+            members: Vec::new(),
+            member_ids: HashMap::with_hasher(hasher.clone()),
+            replay: Replay::new(hasher.clone()),
+            cwds: Cwds::new(hasher.clone()),
+            pending_statuses: VecDeque::new(),
+            waiting: HashMap::with_hasher(hasher),
+            shutting_down: false,
+            next_seq: Seq(first),
+            next_token: Token(1),
+            next_order: 0,
+        }
+    }
+
+    /// Takes one input and appends what must be done about it.
+    pub fn handle(&mut self, now: Now, input: Input<'_>, fx: &mut Effects) {
+        let t = &mut Turn { now, fx };
+        match input {
+            Input::Opened { conn } => self.opened(t, conn),
+            Input::Frame { conn, text } => self.frame(t, conn, text),
+            Input::Undecodable { conn } => self.undecodable(t, conn),
+            Input::Pinged { conn } => self.proof_of_life(t, conn, "ping"),
+            Input::Ponged { conn, payload } => self.ponged(t, conn, payload),
+            Input::Closed { conn, how } => self.closed(t, conn, how),
+            Input::Adopted { conn, hello } => self.adopted(t, conn, hello),
+            Input::Stored { token, result } => self.stored(t, token, result),
+            Input::Answered { token, result } => self.answered(t, token, result),
+            Input::Boot(row) => self.boot(t, row),
+            Input::MeshPut(row) => self.mesh_put(*row),
+            Input::MemberPut(row) => self.member_put(t, *row),
+            Input::Ask { ticket, ask } => {
+                let answer = self.ask(t, ask);
+                t.fx.push(Effect::Answer { ticket, answer });
+            }
+            Input::Shutdown => self.shutdown(t),
+        }
+    }
+
+    /// Fires every timer due at or before `now`, in deadline order. Calling again with the same
+    /// `now` does nothing.
+    pub fn advance(&mut self, now: Now, fx: &mut Effects) {
+        let t = &mut Turn { now, fx };
+        while let Some((_, timer)) = self.wheel.pop_due(now.mono) {
+            match timer {
+                Timer::Hello(conn) => self.hello_overdue(t, conn),
+                Timer::Grace(slot) => self.grace_over(t, slot),
+                Timer::Liveness(peer) => self.check_liveness(t, peer),
+                Timer::Watermark(peer) => self.watermark_due(t, peer),
+                Timer::Working(slot) => self.working_over(t, slot),
+                Timer::Conflict(slot) => self.incumbent_silent(t, slot),
+            }
+        }
+    }
+
+    /// When to call [`Self::advance`] next, at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.wheel.next_deadline()
+    }
+
+    pub(crate) fn next_seq(&mut self) -> Seq {
+        let seq = self.next_seq;
+        self.next_seq = Seq(seq.0 + u64::from(self.place.count.max(1)));
+        seq
+    }
+
+    pub(crate) fn next_token(&mut self) -> Token {
+        let token = self.next_token;
+        self.next_token = Token(token.0 + 1);
+        token
+    }
+
+    pub(crate) fn next_order(&mut self) -> u64 {
+        self.next_order += 1;
+        self.next_order
+    }
+
+    pub(crate) fn mesh(&self, mesh: MeshIx) -> Option<&Mesh> {
+        self.meshes.get(mesh.0 as usize)
+    }
+
+    pub(crate) fn mesh_mut(&mut self, mesh: MeshIx) -> Option<&mut Mesh> {
+        self.meshes.get_mut(mesh.0 as usize)
+    }
+
+    pub(crate) fn member(&self, member: MemberIx) -> Option<&Member> {
+        self.members.get(member.0 as usize)
+    }
+
+    pub(crate) fn member_mut(&mut self, member: MemberIx) -> Option<&mut Member> {
+        self.members.get_mut(member.0 as usize)
+    }
+
+    /// Asks the disk; the answer comes to `waiting`.
+    pub(crate) fn query(
+        &mut self,
+        t: &mut Turn<'_>,
+        token: Token,
+        query: StoreQuery,
+        waiting: Waiting,
+    ) {
+        self.waiting.insert(token, waiting);
+        t.fx.push(Effect::Query { query, token });
+    }
+
+    fn opened(&mut self, t: &mut Turn<'_>, conn: ConnId) {
+        if self.shutting_down {
+            self.close(t, conn, Close::SHUTTING_DOWN);
+            return;
+        }
+        let deadline = t.now.mono.after(self.config.hello_timeout);
+        let timer = self.wheel.insert(deadline, Timer::Hello(conn));
+        self.attachments.set(conn, Attachment::Greeting(timer));
+    }
+
+    fn hello_overdue(&mut self, t: &mut Turn<'_>, conn: ConnId) {
+        if matches!(
+            self.attachments.get_mut(conn),
+            Some(Attachment::Greeting(_))
+        ) {
+            t.observe(Event::HelloRefused {
+                conn,
+                reason: "hello_timeout",
+            });
+            self.close(t, conn, Close::policy("hello_timeout"));
+        }
+    }
+
+    fn adopted(&mut self, t: &mut Turn<'_>, conn: ConnId, hello: Box<Hello>) {
+        if self.shutting_down {
+            self.close(t, conn, Close::SHUTTING_DOWN);
+        } else {
+            self.admit(t, conn, hello);
+        }
+    }
+
+    /// Ends a socket with a close frame; nothing it says counts from here on.
+    pub(crate) fn close(&mut self, t: &mut Turn<'_>, conn: ConnId, close: Close) {
+        self.attachments.set(conn, Attachment::Closing);
+        t.fx.push(Effect::Close { conn, close });
+    }
+
+    fn closed(&mut self, t: &mut Turn<'_>, conn: ConnId, how: Closing) {
+        match self.attachments.remove(conn) {
+            None | Some(Attachment::Closing) => {}
+            Some(Attachment::Greeting(timer)) => {
+                self.wheel.cancel(timer);
+            }
+            Some(Attachment::Contending { slot, .. }) => self.challenger_left(slot, conn),
+            Some(Attachment::Attached(peer)) => self.detached(t, conn, peer, how),
+        }
+    }
+
+    fn stored(&mut self, t: &mut Turn<'_>, token: Token, result: Result<(), StoreFailure>) {
+        if let Some(Waiting::Send {
+            sender,
+            id,
+            ack,
+            mail,
+        }) = self.waiting.remove(&token)
+        {
+            self.send_stored(t, token, (sender, id, ack, mail), result);
+        }
+    }
+
+    fn answered(
+        &mut self,
+        t: &mut Turn<'_>,
+        token: Token,
+        result: Result<StoreAnswer, StoreFailure>,
+    ) {
+        match self.waiting.remove(&token) {
+            Some(Waiting::Mailbox(mesh, key)) => {
+                self.mailbox_answered(t, token, (mesh, key), result);
+            }
+            Some(Waiting::MessageStatus {
+                asker,
+                asked,
+                req_id,
+            }) => {
+                self.message_status_answered(t, token, (asker, asked, req_id), result);
+            }
+            Some(Waiting::Send { .. }) | None => {}
+        }
+    }
+
+    fn boot(&mut self, t: &mut Turn<'_>, row: BootRow) {
+        match row {
+            BootRow::Mesh(row) => self.mesh_put(row),
+            BootRow::Member(row) => self.member_put(t, row),
+            BootRow::PeerState(row) => self.peer_state_put(row),
+            BootRow::Presence(row) => self.restore(t, *row),
+            BootRow::Mailbox(row) => self.mailbox_found(&row),
+        }
+    }
+
+    fn ask(&mut self, t: &mut Turn<'_>, ask: Ask) -> Answer {
+        match ask {
+            Ask::Gauges => Answer::Gauges(self.gauges()),
+            Ask::Peers { mesh } => Answer::Peers(self.peer_views(t.now, &mesh)),
+            Ask::HookFind { cwd, pid } => Answer::HookCandidate(self.hook_find(&cwd, pid)),
+            Ask::HookApply {
+                slot,
+                presence_id,
+                status,
+            } => Answer::HookDone(self.hook_apply(t, slot, &presence_id, status)),
+            Ask::HookPend { cwd, pid, status } => {
+                self.hook_pend(t.now.mono, cwd, pid, status);
+                Answer::HookDone(true)
+            }
+        }
+    }
+
+    /// Sockets are told to come back later; leases stay as their rows say (design.md §6).
+    fn shutdown(&mut self, t: &mut Turn<'_>) {
+        self.shutting_down = true;
+        let open: Vec<ConnId> = self.attachments.open().collect();
+        for conn in open {
+            self.close(t, conn, Close::SHUTTING_DOWN);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What a client may ask: one file per family of requests.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::attachment::Attachment;
+use crate::hello::Hello;
+use crate::ids::ConnId;
+use crate::shard::{Shard, Turn};
+use crate::wire::{FieldError, Fields, ParseError, frames};
+
+pub(crate) mod hook;
+mod moderation;
+mod peers;
+mod receipts;
+mod send;
+mod status;
+
+/// One request of an attached session.
+pub(crate) struct Request<'a> {
+    /// Who asks.
+    pub(crate) slot: u32,
+    /// What for.
+    pub(crate) fields: &'a Fields<'a>,
+    /// What to echo.
+    pub(crate) req_id: Option<Cow<'a, str>>,
+}
+
+impl Shard {
+    /// A whole message arrived.
+    pub(crate) fn frame(&mut self, t: &mut Turn<'_>, conn: ConnId, text: &str) {
+        if self.shutting_down {
+            return;
+        }
+        if let Some(Attachment::Contending { slot, .. }) = self.attachments.get_mut(conn) {
+            let slot = *slot;
+            return self.hold_frame(t, conn, slot, text);
+        }
+        let greeting = matches!(
+            self.attachments.get_mut(conn),
+            Some(Attachment::Greeting(_))
+        );
+        let slot = match self.attached(t, conn, "frame") {
+            Some(handle) => Some(handle.slot),
+            None if greeting => None,
+            None => return,
+        };
+        let fields = match Fields::parse(text) {
+            Ok(fields) => fields,
+            Err(error) => return self.malformed(t, conn, slot, error, None),
+        };
+        let kind = fields.lenient_str("type");
+        match (slot, kind) {
+            (None, kind) => self.greet(t, conn, &kind.unwrap_or_default(), &fields),
+            (Some(slot), Some(kind)) => self.request(t, conn, slot, &kind, &fields),
+            (Some(_), None) => {
+                let req_id = fields.req_id();
+                self.malformed(t, conn, slot, ParseError::NotObject, req_id.as_deref());
+            }
+        }
+    }
+
+    /// A binary message that is no text arrived.
+    pub(crate) fn undecodable(&mut self, t: &mut Turn<'_>, conn: ConnId) {
+        let slot = self.attached(t, conn, "frame").map(|handle| handle.slot);
+        let greeting = matches!(
+            self.attachments.get_mut(conn),
+            Some(Attachment::Greeting(_))
+        );
+        if slot.is_some() || greeting {
+            self.malformed(t, conn, slot, ParseError::NotJson, None);
+        }
+    }
+
+    fn malformed(
+        &mut self,
+        t: &mut Turn<'_>,
+        conn: ConnId,
+        slot: Option<u32>,
+        why: ParseError,
+        req_id: Option<&str>,
+    ) {
+        let message = match why {
+            ParseError::NotJson => "message is not JSON",
+            ParseError::NotObject => "message is not a JSON object with a type",
+        };
+        t.observe(crate::event::Event::SendRefused {
+            reason: "parse_or_handler",
+        });
+        let frame = frames::error("malformed", message, req_id);
+        match slot {
+            Some(slot) => self.reply(t, slot, frame),
+            None => t.send(conn, frame),
+        }
+    }
+
+    fn request(
+        &mut self,
+        t: &mut Turn<'_>,
+        conn: ConnId,
+        slot: u32,
+        kind: &str,
+        fields: &Fields<'_>,
+    ) {
+        let request = Request {
+            slot,
+            fields,
+            req_id: fields.req_id(),
+        };
+        let done = match kind {
+            "hello" => {
+                let hello = Hello::member(fields, t.now.wall);
+                self.greet_again(t, conn, slot, hello);
+                Ok(())
+            }
+            "session_hello" => {
+                let hello = Hello::session(fields, t.now.wall);
+                self.greet_again(t, conn, slot, hello);
+                Ok(())
+            }
+            "send" => {
+                self.send(t, &request);
+                Ok(())
+            }
+            "client_ack" => self.client_ack(t, &request),
+            "message_status" => self.message_status(t, &request),
+            "list_peers" => {
+                self.list_peers(t, &request);
+                Ok(())
+            }
+            "set_status" => self.set_status(t, &request),
+            "set_summary" => self.set_summary(t, &request),
+            "set_stats" => self.set_stats(&request),
+            "set_visible" => self.set_visible(t, &request),
+            "set_profile" => self.set_profile(t, &request),
+            "join_group" => self.join_group(t, &request),
+            "leave_group" => self.leave_group(t, &request),
+            "kick" | "disconnect" => self.kick(t, &request, kind == "kick"),
+            "ban" => self.ban(t, &request),
+            "unban" => self.unban(t, &request),
+            "list_bans" => {
+                self.list_bans(t, &request);
+                Ok(())
+            }
+            // Never `unknown_message_type`: existing session clients stop for good at that.
+            _ => {
+                let kind: String = kind.chars().take(64).collect();
+                self.error(
+                    t,
+                    &request,
+                    "unsupported",
+                    &format!("{kind} is not supported here"),
+                );
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            t.observe(crate::event::Event::SendRefused {
+                reason: "parse_or_handler",
+            });
+            self.invalid(t, &request, &error);
+        }
+    }
+
+    fn invalid(&mut self, t: &mut Turn<'_>, request: &Request<'_>, error: &FieldError) {
+        self.error(t, request, "invalid_argument", &error.to_string());
+    }
+
+    /// Answers a request with an error.
+    pub(crate) fn error(
+        &mut self,
+        t: &mut Turn<'_>,
+        request: &Request<'_>,
+        code: &str,
+        message: &str,
+    ) {
+        let frame = frames::error(code, message, request.req_id.as_deref());
+        self.reply(t, request.slot, frame);
+    }
+
+    /// Answers a request with a frame of its own type.
+    pub(crate) fn answer<T: Serialize>(
+        &mut self,
+        t: &mut Turn<'_>,
+        request: &Request<'_>,
+        kind: &str,
+        body: T,
+    ) {
+        let req_id = request.req_id.as_deref();
+        let frame = frames::encode(&frames::Reply { kind, body, req_id });
+        self.reply(t, request.slot, frame);
+    }
+
+    /// Writes an answer, behind those that still wait for the store.
+    pub(crate) fn reply(&mut self, t: &mut Turn<'_>, slot: u32, frame: Bytes) {
+        let Some(peer) = self.peers.get_slot_mut(slot) else {
+            return;
+        };
+        let Some(conn) = peer.conn() else { return };
+        if let Some(frame) = peer.replies.ready(frame) {
+            t.send(conn, frame);
+        }
+    }
+
+    /// The bare ack of `set_visible` and `set_profile` (protocol.md §10).
+    fn bare_ack(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
+        let req_id = request.req_id.as_deref();
+        let frame = frames::encode(&frames::Ack {
+            id: req_id.unwrap_or_default(),
+            message_id: "",
+            queued: false,
+            error: None,
+            req_id,
+        });
+        self.reply(t, request.slot, frame);
+    }
+}

@@ -1,0 +1,316 @@
+//! `send` (protocol.md §8): checks, the row, the push, and the ack that follows the commit.
+
+use std::borrow::Cow;
+
+use crate::effect::{Close, Effect};
+use crate::event::Event;
+use crate::ids::{PeerHandle, PubKey, Seq, Token};
+use crate::limits::NAME_BYTES_MAX;
+use crate::outbox::Mail;
+use crate::peer::MeshIx;
+use crate::routing::{NoRecipient, Target};
+use crate::rows::{MessageRow, Priority, StoreFailure, StoreOp};
+use crate::shard::{Shard, Turn, Waiting};
+use crate::verbs::Request;
+use crate::wire::{FieldError, frames};
+
+/// What waits for the commit of a message: who sent it, its request's id, its ack, its mailbox.
+pub(crate) type Unstored = (
+    PeerHandle,
+    Box<str>,
+    bytes::Bytes,
+    Option<(MeshIx, PubKey, Seq)>,
+);
+
+/// Why a send was refused: what the sender is told, and the metric's label.
+struct Refused(Cow<'static, str>, &'static str);
+
+impl From<FieldError> for Refused {
+    fn from(error: FieldError) -> Self {
+        Self(
+            format!("invalid_argument: {error}").into(),
+            "parse_or_handler",
+        )
+    }
+}
+
+impl From<NoRecipient> for Refused {
+    fn from(error: NoRecipient) -> Self {
+        Self(error.to_string().into(), "no_recipient")
+    }
+}
+
+impl Shard {
+    /// A send always gets exactly one ack.
+    pub(crate) fn send(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
+        let id = request.fields.lenient_str("id").unwrap_or_default();
+        if let Err(Refused(error, reason)) = self.try_send(t, request, &id) {
+            t.observe(Event::SendRefused { reason });
+            self.reply(t, request.slot, refusal(&id, &error));
+        }
+    }
+
+    fn try_send(
+        &mut self,
+        t: &mut Turn<'_>,
+        request: &Request<'_>,
+        id: &str,
+    ) -> Result<(), Refused> {
+        self.take_send_token(t, request.slot)?;
+        let row = self.message_row(t, request)?;
+        let Some(peer) = self.peers.get_slot(request.slot) else {
+            return Ok(());
+        };
+        let mesh = peer.mesh;
+        match Target::parse(&row.target_spec) {
+            Target::Topic => Err(Refused(
+                "unsupported: topics are not supported here".into(),
+                "no_recipient",
+            )),
+            Target::Key(key) => {
+                let checked = self.check_direct(request.slot, peer, key);
+                if checked == Err(NoRecipient::Blocked) {
+                    t.observe(Event::GrantDenied { cap: "dm" });
+                }
+                let key = checked?;
+                self.send_direct(t, request.slot, id, (mesh, key), row);
+                Ok(())
+            }
+            Target::Everyone | Target::Group(_) => {
+                self.send_multicast(t, request.slot, id, row);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_send_token(&mut self, t: &Turn<'_>, slot: u32) -> Result<(), Refused> {
+        let (rate, burst) = (self.config.send_rate, self.config.send_burst);
+        let member = self.peers.get_slot(slot).map(|peer| peer.member);
+        let member = member.and_then(|ix| self.member_mut(ix));
+        if member.is_some_and(|m| !m.bucket.take(t.now.mono, rate, burst)) {
+            let error =
+                format!("rate_limit: max {rate} msg/min (burst {burst}) \u{2014} slow down");
+            return Err(Refused(error.into(), "rate_limit"));
+        }
+        Ok(())
+    }
+
+    /// Reads a send into the row it becomes.
+    fn message_row(&mut self, t: &Turn<'_>, request: &Request<'_>) -> Result<MessageRow, Refused> {
+        let fields = request.fields;
+        let any = usize::MAX;
+        let target_spec = fields.str("targetSpec", any)?;
+        let (nonce, ciphertext) = (fields.str("nonce", any)?, fields.str("ciphertext", any)?);
+        let size: usize = [&ciphertext, &nonce, &target_spec]
+            .iter()
+            .map(|s| s.encode_utf16().count())
+            .sum();
+        let max = self.config.max_message_bytes;
+        if size > max {
+            let error = format!("payload too large: {size} bytes > MAX_MESSAGE_BYTES={max}");
+            return Err(Refused(error.into(), "too_large"));
+        }
+        let priority = Priority::parse(&fields.str("priority", NAME_BYTES_MAX)?)
+            .ok_or_else(|| FieldError::new("priority", "one of now, next, low"))?;
+        let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
+        let client_message_id = owned(fields.opt_str("client_message_id", NAME_BYTES_MAX)?);
+        let request_fingerprint = owned(fields.opt_str("request_fingerprint", NAME_BYTES_MAX)?);
+        let reply_to_id = owned(fields.opt_str("replyToId", NAME_BYTES_MAX)?);
+        let seq = self.next_seq();
+        let id = self.mint.message_id(seq);
+        let peer = self.peers.get_slot(request.slot);
+        let found = peer.and_then(|p| Some((p, self.mesh(p.mesh)?, self.member(p.member)?)));
+        let Some((peer, mesh, member)) = found else {
+            return Err(Refused("session is gone".into(), "no_recipient"));
+        };
+        Ok(MessageRow {
+            seq,
+            id,
+            mesh_id: mesh.id.to_string(),
+            sender_member_id: member.id.to_string(),
+            sender_member_pubkey: member.key,
+            sender_session_pubkey: peer.session_key,
+            sender_name: peer.name.to_string(),
+            target_spec: target_spec.into_owned(),
+            priority,
+            nonce: nonce.into_owned(),
+            ciphertext: ciphertext.into_owned(),
+            created_at: t.now.wall,
+            delivered_at: None,
+            client_message_id,
+            request_fingerprint,
+            reply_to_id,
+        })
+    }
+
+    fn send_direct(
+        &mut self,
+        t: &mut Turn<'_>,
+        slot: u32,
+        id: &str,
+        (mesh, target): (MeshIx, PubKey),
+        row: MessageRow,
+    ) {
+        let mail = Mail {
+            seq: row.seq,
+            target,
+            priority: row.priority,
+            sender_member: row.sender_member_pubkey,
+            sender_session: row.sender_session_pubkey,
+            client_message_id: row.client_message_id.as_deref().map(Into::into),
+            frame: self.push_frame(mesh, &row, Some(&target)),
+        };
+        self.audit_sent(t, slot, &row);
+        self.store_message(t, slot, id, row, Some((mesh, target, mail.seq)));
+        self.deliver(t, mesh, mail);
+    }
+
+    fn send_multicast(&mut self, t: &mut Turn<'_>, slot: u32, id: &str, mut row: MessageRow) {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        let frame = self.push_frame(peer.mesh, &row, None);
+        let group = match Target::parse(&row.target_spec) {
+            Target::Group(group) => Some(group),
+            Target::Everyone | Target::Topic | Target::Key(_) => None,
+        };
+        let recipients = self.multicast(t, peer, group, &frame);
+        t.observe(Event::Routed {
+            priority: row.priority,
+            recipients,
+        });
+        row.delivered_at = Some(t.now.wall);
+        self.audit_sent(t, slot, &row);
+        self.store_message(t, slot, id, row, None);
+    }
+
+    fn audit_sent(&self, t: &mut Turn<'_>, slot: u32, row: &MessageRow) {
+        if let Some(peer) = self.peers.get_slot(slot) {
+            let payload = serde_json::json!({
+                "targetSpec": row.target_spec,
+                "priority": row.priority,
+            });
+            self.audit(t, peer, "message_sent", payload);
+        }
+    }
+
+    /// Gives the row to the store; its commit releases the ack.
+    fn store_message(
+        &mut self,
+        t: &mut Turn<'_>,
+        slot: u32,
+        id: &str,
+        row: MessageRow,
+        mail: Option<(MeshIx, PubKey, Seq)>,
+    ) {
+        let message_id = row.id.to_string();
+        let ack = frames::encode(&frames::Ack {
+            id,
+            message_id: &message_id,
+            queued: true,
+            error: None,
+            req_id: None,
+        });
+        let token = self.next_token();
+        let Some(sender) = self.wait_in_line(t, slot, token) else {
+            return;
+        };
+        self.waiting.insert(
+            token,
+            Waiting::Send {
+                sender,
+                id: id.into(),
+                ack,
+                mail,
+            },
+        );
+        let op = StoreOp::MessageInsert(Box::new(row));
+        t.fx.push(Effect::Persist {
+            op,
+            token: Some(token),
+        });
+    }
+
+    /// Keeps a place for an answer that waits for the store; a client with too many of them
+    /// reads nothing and is closed.
+    pub(crate) fn wait_in_line(
+        &mut self,
+        t: &mut Turn<'_>,
+        slot: u32,
+        token: Token,
+    ) -> Option<PeerHandle> {
+        let handle = self.peers.handle_of(slot)?;
+        let peer = self.peers.get_mut(handle)?;
+        if !peer.replies.wait(token) {
+            let conn = peer.conn()?;
+            self.close(t, conn, Close::SLOW_CONSUMER);
+            self.begin_grace(t, slot);
+        }
+        Some(handle)
+    }
+
+    /// The store answered for a message.
+    pub(crate) fn send_stored(
+        &mut self,
+        t: &mut Turn<'_>,
+        token: Token,
+        (sender, id, ack, mail): Unstored,
+        result: Result<(), StoreFailure>,
+    ) {
+        let frame = match result {
+            Ok(()) => ack,
+            Err(failure) => {
+                t.observe(Event::SendRefused { reason: "storage" });
+                if let Some((mesh, key, seq)) = mail {
+                    self.forget_mail(mesh, key, seq);
+                }
+                refusal(
+                    &id,
+                    &format!("{failure}: the message was not accepted, send it again"),
+                )
+            }
+        };
+        self.fill_reply(t, sender, token, frame);
+    }
+
+    /// A message without a row is not delivered, unless it was already.
+    fn forget_mail(&mut self, mesh: MeshIx, key: PubKey, seq: Seq) {
+        let Some(mesh) = self.mesh_mut(mesh) else {
+            return;
+        };
+        let Some(mailbox) = mesh.mailboxes.get_mut(&key) else {
+            return;
+        };
+        if mailbox.forget(seq) && mailbox.is_empty() {
+            mesh.mailboxes.remove(&key);
+        }
+    }
+
+    /// An answer that waited for the store is ready; it and those behind it are written.
+    pub(crate) fn fill_reply(
+        &mut self,
+        t: &mut Turn<'_>,
+        asker: PeerHandle,
+        token: Token,
+        frame: bytes::Bytes,
+    ) {
+        let Some(peer) = self.peers.get_mut(asker) else {
+            return;
+        };
+        let Some(conn) = peer.conn() else { return };
+        peer.replies.fill(token, frame);
+        while let Some(frame) = peer.replies.next() {
+            t.send(conn, frame);
+        }
+    }
+}
+
+fn refusal(id: &str, error: &str) -> bytes::Bytes {
+    frames::encode(&frames::Ack {
+        id,
+        message_id: "",
+        queued: false,
+        error: Some(error),
+        req_id: None,
+    })
+}

@@ -1,0 +1,330 @@
+//! Messages the broker sends, with their fields in the order existing clients have seen them.
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::ids::PubKey;
+use crate::mint::MessageId;
+use crate::rows::{Group, Priority, Stats};
+use crate::time::Wall;
+
+/// Encodes a frame once; every recipient shares the bytes.
+pub fn encode<T: Serialize>(frame: &T) -> Bytes {
+    // Serialising our own structs into memory cannot fail: no map has a key that is not a string.
+    serde_json::to_vec(frame)
+        .map(Bytes::from)
+        .unwrap_or_default()
+}
+
+/// `{type:"error", code, message, id?, _reqId?}` (protocol.md §3).
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "error")]
+pub struct ErrorFrame<'a> {
+    /// Closed set of codes (protocol.md §21).
+    pub code: &'a str,
+    /// For people.
+    pub message: &'a str,
+    /// Echo of the request id.
+    #[serde(rename = "_reqId", skip_serializing_if = "Option::is_none")]
+    pub req_id: Option<&'a str>,
+}
+
+/// Answer to a hello (protocol.md §4, §5, design.md §8.8).
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "hello_ack", rename_all = "camelCase")]
+pub struct HelloAck<'a> {
+    /// The same across reattaches.
+    pub presence_id: &'a str,
+    /// The name the session goes by.
+    pub member_display_name: &'a str,
+    /// Absent on reattach of a `session_hello`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member_profile: Option<MemberProfile<'a>>,
+    /// The mesh's policy, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mesh_policy: Option<MeshPolicy<'a>>,
+    /// What was found of an earlier presence.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored<'a>>,
+    /// Always empty here: there are no managed services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub services: Option<[(); 0]>,
+    /// Whether an existing lease was found.
+    pub reattached: bool,
+    /// How long the session stays present without a socket.
+    pub lease_ttl_ms: u64,
+}
+
+/// `memberProfile`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberProfile<'a> {
+    /// Free text or null.
+    pub role_tag: Option<&'a str>,
+    /// The member's default groups.
+    pub groups: &'a [Group],
+    /// `push`, `inbox` or `off`.
+    pub message_mode: &'a str,
+}
+
+/// `meshPolicy`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshPolicy<'a> {
+    /// What members may edit of themselves.
+    pub self_editable: &'a RawValue,
+}
+
+/// The `restored…` fields (protocol.md §4).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restored<'a> {
+    /// Always true.
+    pub restored: bool,
+    /// If there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_summary: Option<&'a str>,
+    /// When it was last seen.
+    pub last_seen_at: Wall,
+    /// Only if the hello named none and there were some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored_groups: Option<&'a [Group]>,
+    /// Cumulative.
+    pub restored_stats: StatsOut,
+}
+
+/// [`Stats`] with whole numbers written as such.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatsOut {
+    #[serde(serialize_with = "number")]
+    messages_in: f64,
+    #[serde(serialize_with = "number")]
+    messages_out: f64,
+    #[serde(serialize_with = "number")]
+    tool_calls: f64,
+    #[serde(serialize_with = "number")]
+    errors: f64,
+}
+
+impl From<Stats> for StatsOut {
+    fn from(stats: Stats) -> Self {
+        let Stats {
+            messages_in,
+            messages_out,
+            tool_calls,
+            errors,
+        } = stats;
+        Self {
+            messages_in,
+            messages_out,
+            tool_calls,
+            errors,
+        }
+    }
+}
+
+fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    // 2^53: beyond it a double is no exact integer anyway.
+    if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 {
+        #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
+        return serializer.serialize_i64(*value as i64);
+    }
+    serializer.serialize_f64(*value)
+}
+
+/// A broker-made push (protocol.md §7).
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "push", rename_all = "camelCase")]
+pub struct SystemPush<'a, T: Serialize> {
+    /// Always `system`.
+    pub subtype: &'a str,
+    /// E.g. `peer_left`.
+    pub event: &'a str,
+    /// Depends on `event`.
+    pub event_data: T,
+    /// A fresh UUID.
+    pub message_id: &'a str,
+    /// The mesh.
+    pub mesh_id: &'a str,
+    /// Always `system`.
+    pub sender_pubkey: &'a str,
+    /// Always `low` for presence.
+    pub priority: &'a str,
+    /// Empty.
+    pub nonce: &'a str,
+    /// Empty.
+    pub ciphertext: &'a str,
+    /// Now.
+    pub created_at: Wall,
+}
+
+/// `eventData` of `peer_joined`, `peer_returned`, `peer_left`, `peer_hidden`, `peer_visible`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerEvent<'a> {
+    /// The name it goes by.
+    pub name: &'a str,
+    /// Session key, else member key.
+    pub pubkey: PubKey,
+    /// Joins and returns only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<&'a [Group]>,
+    /// Returns only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen_at: Option<Wall>,
+    /// Returns only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<&'a str>,
+}
+
+/// Answer to a send (protocol.md §8.2).
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "ack", rename_all = "camelCase")]
+pub struct Ack<'a> {
+    /// The request's `id`, or empty.
+    pub id: &'a str,
+    /// The message's id, or empty.
+    pub message_id: &'a str,
+    /// Whether the message is on disk.
+    pub queued: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'a str>,
+    /// Only on the acks of `set_visible` and `set_profile`.
+    #[serde(rename = "_reqId", skip_serializing_if = "Option::is_none")]
+    pub req_id: Option<&'a str>,
+}
+
+/// A message on its way to a peer (protocol.md §8.4, §8.5).
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "push", rename_all = "camelCase")]
+pub struct Push<'a> {
+    /// The message's id.
+    pub message_id: MessageId,
+    /// The mesh.
+    pub mesh_id: &'a str,
+    /// The key the sender encrypts with: its session key, else its member key.
+    pub sender_pubkey: PubKey,
+    /// Absent between sessions of one member: its control-plane client drops, unacknowledged,
+    /// what bears its own member key (protocol.md §26).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_member_pubkey: Option<PubKey>,
+    /// The sender's member.
+    pub sender_member_id: &'a str,
+    /// The sender's name.
+    pub sender_name: &'a str,
+    /// As sent.
+    pub priority: Priority,
+    /// As sent.
+    pub nonce: &'a str,
+    /// As sent.
+    pub ciphertext: &'a str,
+    /// When it was accepted.
+    pub created_at: Wall,
+    /// As sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_to_id: Option<&'a str>,
+    /// As sent; direct messages only.
+    #[serde(rename = "client_message_id", skip_serializing_if = "Option::is_none")]
+    pub client_message_id: Option<&'a str>,
+    /// As sent; direct messages only.
+    #[serde(
+        rename = "request_fingerprint",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub request_fingerprint: Option<&'a str>,
+}
+
+/// One entry of `peers_list` (protocol.md §7).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerEntry<'a> {
+    /// Session key, else member key.
+    pub pubkey: PubKey,
+    /// Member key.
+    pub member_pubkey: PubKey,
+    /// The name it goes by.
+    pub display_name: &'a str,
+    /// `idle`, `working` or `dnd`.
+    pub status: &'a str,
+    /// What it is about.
+    pub summary: Option<&'a str>,
+    /// Groups.
+    pub groups: &'a [Group],
+    /// The client's session id.
+    pub session_id: &'a str,
+    /// When the lease began.
+    pub connected_at: Wall,
+    /// Working directory.
+    pub cwd: &'a str,
+    /// `control-plane` or `session`.
+    pub peer_role: &'a str,
+    /// If known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<&'a str>,
+    /// If known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_type: Option<&'a str>,
+    /// If known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<&'a str>,
+    /// If known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<&'a str>,
+    /// As reported last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stats: Option<&'a RawValue>,
+    /// Whether others see it.
+    pub visible: bool,
+    /// If not empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<&'a Profile>,
+    /// `online` or `grace` (design.md §8.8).
+    pub lease: &'a str,
+    /// Last proof of life (design.md §8.8).
+    pub last_seen_at: Wall,
+}
+
+/// What `set_profile` keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Profile {
+    /// Usually one emoji.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<Box<str>>,
+    /// Free text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<Box<str>>,
+    /// Free text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bio: Option<Box<str>>,
+    /// Free texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<Box<str>>>,
+}
+
+/// A reply that is a list or a pair of names under a type of its own.
+#[derive(Debug, Serialize)]
+pub struct Reply<'a, T: Serialize> {
+    /// The reply's type.
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    /// What it says.
+    #[serde(flatten)]
+    pub body: T,
+    /// Echo of the request id.
+    #[serde(rename = "_reqId", skip_serializing_if = "Option::is_none")]
+    pub req_id: Option<&'a str>,
+}
+
+/// An error frame.
+pub fn error(code: &str, message: impl Display, req_id: Option<&str>) -> Bytes {
+    encode(&ErrorFrame {
+        code,
+        message: &message.to_string(),
+        req_id,
+    })
+}

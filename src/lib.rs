@@ -1,0 +1,8 @@
+//! Holdfast: a continuous-presence broker. Presence is a lease, not a socket.
+
+pub use holdfast_core as core;
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod shell;
+pub mod store;

@@ -1,0 +1,337 @@
+//! Starting and stopping: the store, the loops, the listeners, in that order and back.
+//!
+//! 1. Bind, so that a port in use changes nothing on disk.
+//! 2. Open the store and read what the last process left.
+//! 3. Start the loops; each gives its rows to its shard.
+//! 4. Only then listen.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::accept;
+use super::control::Control;
+use super::limits::{BACKLOG, RESERVED_DESCRIPTORS, UNACKED_MIN};
+use super::message::Message;
+use super::runtime::Driver;
+use super::seat::{Seat, run_seat};
+use super::shared::{Shared, Sink, lanes};
+use crate::admin::{self, AdminServer};
+use crate::config::ServeConfig;
+use crate::core::ids::home_of;
+use crate::core::rows::BootRow;
+use crate::store::{BootError, BootImage, OpenError, Store};
+
+/// Forces the epoll driver when set to `epoll`.
+const DRIVER: &str = "HOLDFAST_DRIVER";
+
+/// Why the broker does not run. Each prints as one line.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}{}", hint(.source))]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// What the last process left cannot be read.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The machine gives no thread, no descriptor or no entropy.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+    /// The admin socket cannot be made.
+    #[error("cannot listen for administrators on {}: {source}", .path.display())]
+    Admin {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A loop has ended by a bug; what it served is gone until the next start.
+    #[error("a loop died; this is a bug")]
+    LoopDied,
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    if error.kind() == std::io::ErrorKind::AddrInUse {
+        " (is another broker running? choose another --listen)"
+    } else {
+        ""
+    }
+}
+
+/// What a running broker has to tell the thread that waits for it.
+pub(super) enum Notice {
+    /// A loop has its rows.
+    Ready,
+    /// A loop could not start.
+    Failed(std::io::Error),
+    /// A loop panicked.
+    Died,
+    /// Somebody wants the process to end.
+    Signal,
+}
+
+/// A running broker. Dropping it stops it, gracefully.
+pub struct Server {
+    shared: Arc<Shared>,
+    control: Control,
+    threads: Vec<JoinHandle<()>>,
+    admin: Option<AdminServer>,
+    notices: Receiver<Notice>,
+    notify: Sender<Notice>,
+}
+
+impl Server {
+    /// Starts a broker; when this returns, clients can connect.
+    ///
+    /// # Errors
+    /// See [`StartError`]: each variant is one clear line.
+    pub fn start(config: ServeConfig) -> Result<Self, StartError> {
+        let wish = std::env::var(DRIVER).ok();
+        Self::start_on(config, wish.as_deref())
+    }
+
+    /// The same on a driver of one's choice.
+    pub(super) fn start_on(config: ServeConfig, wish: Option<&str>) -> Result<Self, StartError> {
+        let address = config.listen;
+        let unheard = |source| StartError::Listen { address, source };
+        let sockets_max = raise_descriptor_limit();
+        let count = config.threads.max(1);
+        let patience = config.core.pong_timeout.max(UNACKED_MIN);
+        let listeners = accept::bind_patiently(address, count, patience).map_err(unheard)?;
+        let address = listeners[0].local_addr()?;
+        let store = Store::open(&config.db, config.durability)?;
+        let image = store.boot()?;
+        let driver = Driver::choose(wish);
+        if driver == Driver::Epoll && wish.is_none() {
+            tracing::warn!("io_uring is not available here; epoll is used instead");
+        }
+        let lanes = lanes(count)?;
+        store.start(Arc::new(Sink(Arc::clone(&lanes))));
+        let admin_store = store.admin();
+        let max_body = config.core.max_message_bytes;
+        let shared = Arc::new(Shared::new(lanes, driver, store, max_body, sockets_max));
+        let (notify, notices) = mpsc::channel();
+        let control = Control::new(Arc::clone(&shared), admin_store, address);
+        let mut server = Self {
+            shared,
+            control,
+            threads: Vec::new(),
+            admin: None,
+            notices,
+            notify,
+        };
+        let leases = image.rows.len();
+        let doors = listeners.iter().map(std::net::TcpListener::try_clone);
+        let doors = doors.collect::<Result<Vec<_>, _>>()?;
+        server.start_loops(&config, image, listeners)?;
+        for door in &doors {
+            rustix::net::listen(door, BACKLOG).map_err(|e| unheard(e.into()))?;
+        }
+        for lane in server.shared.lanes.iter() {
+            lane.deliver(Message::Listen).ok();
+        }
+        let path = admin::socket_path(&config.db);
+        let admin = admin::serve(server.control(), path.clone());
+        server.admin = Some(admin.map_err(|source| StartError::Admin { path, source })?);
+        tracing::info!(%address, loops = count, driver = driver.name(), rows = leases, "listening");
+        Ok(server)
+    }
+
+    fn start_loops(
+        &mut self,
+        config: &ServeConfig,
+        image: BootImage,
+        listeners: Vec<std::net::TcpListener>,
+    ) -> Result<(), StartError> {
+        let mut rows = partition(image.rows, listeners.len());
+        for (index, listener) in (0..).zip(listeners) {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
+            let store = self
+                .shared
+                .store
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            let Some(store) = store.as_ref().map(|store| store.client(index)) else {
+                return Err(StartError::LoopDied);
+            };
+            let seat = Seat {
+                index,
+                shared: Arc::clone(&self.shared),
+                store,
+                core: config.core.clone(),
+                max_frame_bytes: config.max_frame_bytes,
+                seed,
+                first_seq: image.next_seq,
+                rows: rows.pop().unwrap_or_default(),
+                listener,
+                notify: self.notify.clone(),
+            };
+            let thread = thread::Builder::new().name(format!("holdfast-{index}"));
+            self.threads.push(thread.spawn(|| run_seat(seat))?);
+        }
+        for _ in 0..self.threads.len() {
+            match self.notices.recv() {
+                Ok(Notice::Ready | Notice::Signal) => {}
+                Ok(Notice::Failed(error)) => return Err(error.into()),
+                Ok(Notice::Died) | Err(_) => return Err(StartError::LoopDied),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where it listens; tells the port when 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.control.addr()
+    }
+
+    /// A handle for other threads.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Begins to stop: no new connections, answers of the store go out, sockets close 1001 in a
+    /// spread of about a second. Leases stay.
+    pub fn shutdown(&self) {
+        for lane in self.shared.lanes.iter() {
+            // Refused only by a loop that has ended already.
+            lane.deliver(Message::Shutdown).ok();
+        }
+    }
+
+    /// Waits until every loop has ended and the store has written what was queued.
+    pub fn join(mut self) {
+        self.stop();
+    }
+
+    /// Serves until SIGTERM or SIGINT, then stops gracefully. A second signal ends the process at
+    /// once.
+    ///
+    /// # Errors
+    /// If the signals cannot be had, or a loop died.
+    pub fn run_until_signal(self) -> Result<(), StartError> {
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let handle = signals.handle();
+        let notify = self.notify.clone();
+        let waiter = thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                for (nth, signal) in signals.forever().enumerate() {
+                    if nth > 0 {
+                        // What a shell reports for a process ended by that signal.
+                        std::process::exit(128 + signal);
+                    }
+                    tracing::info!(signal, "stopping");
+                    notify.send(Notice::Signal).ok();
+                }
+            })?;
+        let result = loop {
+            match self.notices.recv() {
+                Ok(Notice::Signal) => break Ok(()),
+                Ok(Notice::Died) | Err(_) => break Err(StartError::LoopDied),
+                Ok(Notice::Failed(error)) => break Err(error.into()),
+                Ok(Notice::Ready) => {}
+            }
+        };
+        self.join();
+        handle.close();
+        waiter.join().ok();
+        result
+    }
+
+    fn stop(&mut self) {
+        self.shutdown();
+        for thread in self.threads.drain(..) {
+            // A panic has been told of by its notice.
+            thread.join().ok();
+        }
+        self.admin = None;
+        let store = self
+            .shared
+            .store
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(store) = store {
+            store.close();
+            tracing::info!("stopped");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("control", &self.control)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs a broker until it is told to stop: log, start, wait.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn serve(config: ServeConfig) -> Result<(), StartError> {
+    super::log::init_log(config.log);
+    Server::start(config)?.run_until_signal()
+}
+
+/// Every row to the home of its mesh, in order; the last element is loop 0's.
+fn partition(rows: Vec<BootRow>, shards: usize) -> Vec<Vec<BootRow>> {
+    let count = u16::try_from(shards).unwrap_or(u16::MAX);
+    let mut homes: Vec<Vec<BootRow>> = (0..shards).map(|_| Vec::new()).collect();
+    for row in rows {
+        let mesh = match &row {
+            BootRow::Mesh(row) => &row.id,
+            BootRow::Member(row) => &row.mesh_id,
+            BootRow::PeerState(row) => &row.mesh_id,
+            BootRow::Presence(row) => &row.mesh_id,
+            BootRow::Mailbox(row) => &row.mesh_id,
+        };
+        let home = usize::from(home_of(mesh, count));
+        if let Some(home) = homes.get_mut(home) {
+            home.push(row);
+        }
+    }
+    homes.reverse();
+    homes
+}
+
+/// Takes as many descriptors as the system gives; how many of them may be sockets.
+fn raise_descriptor_limit() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // Refused where it is forbidden: then the present limit stands.
+    let raised = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
+    let limit = if raised.is_ok() { maximum } else { current };
+    let limit = limit.unwrap_or(u64::MAX);
+    // At a tiny limit half of it is better than nothing.
+    limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 2)
+}

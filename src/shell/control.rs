@@ -1,0 +1,106 @@
+//! The broker as other threads see it: questions, changes, the store.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
+
+use super::limits::ASK_TIMEOUT;
+use super::message::{Asker, Message};
+use super::shared::Shared;
+use crate::core::ids::home_of;
+use crate::core::input::{Answer, Ask};
+use crate::core::rows::{MemberRow, MeshRow};
+use crate::store::AdminStore;
+
+/// A handle on a running broker, for the thread that administers it. Its calls block.
+#[derive(Clone)]
+pub struct Control {
+    shared: Arc<Shared>,
+    store: AdminStore,
+    address: SocketAddr,
+}
+
+impl Control {
+    pub(super) fn new(shared: Arc<Shared>, store: AdminStore, address: SocketAddr) -> Self {
+        Self {
+            shared,
+            store,
+            address,
+        }
+    }
+
+    /// Asks every loop. Loops that are too busy to answer within 5 s are left out; the others'
+    /// answers come in the order of the loops.
+    #[must_use]
+    pub fn ask_all(&self, ask: Ask) -> Vec<Answer> {
+        let (reply, answers) = mpsc::channel();
+        let mut missing = 0_usize;
+        for lane in self.shared.lanes.iter() {
+            let asker = Asker::Thread(reply.clone());
+            let question = Message::Ask {
+                ask: ask.clone(),
+                asker,
+            };
+            missing += usize::from(lane.offer(question).is_ok());
+        }
+        // Only the loops hold senders now: when the last of them is gone, waiting ends.
+        drop(reply);
+        let deadline = self.shared.clock.mono().after(ASK_TIMEOUT);
+        let mut found = Vec::with_capacity(missing);
+        while found.len() < missing {
+            let left = deadline.since(self.shared.clock.mono());
+            match answers.recv_timeout(Duration::from_millis(left.0)) {
+                Ok(answer) => found.push(answer),
+                Err(_) => break,
+            }
+        }
+        found.sort_by_key(|(index, _)| *index);
+        found.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// Makes a mesh known where it lives. True once it is; false if its loop is too busy, and
+    /// then it is known from the next start.
+    pub fn put_mesh(&self, row: MeshRow) -> bool {
+        let id = row.id.clone();
+        self.put(&id, |taken| Message::PutMesh(Box::new(row), taken))
+    }
+
+    /// Makes a member known where its mesh lives; as [`Self::put_mesh`].
+    pub fn put_member(&self, row: MemberRow) -> bool {
+        let id = row.mesh_id.clone();
+        self.put(&id, |taken| Message::PutMember(Box::new(row), taken))
+    }
+
+    /// The store's door for administrators.
+    #[must_use]
+    pub fn store_admin(&self) -> AdminStore {
+        self.store.clone()
+    }
+
+    /// Where the broker listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn put(&self, mesh_id: &str, message: impl FnOnce(Sender<()>) -> Message) -> bool {
+        let lanes = &self.shared.lanes;
+        let home = home_of(mesh_id, u16::try_from(lanes.len()).unwrap_or(u16::MAX));
+        let (taken, done) = mpsc::channel();
+        let sent = lanes
+            .get(usize::from(home))
+            .is_some_and(|l| l.offer(message(taken)).is_ok());
+        sent && done
+            .recv_timeout(Duration::from_millis(ASK_TIMEOUT.0))
+            .is_ok()
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+//! Token buckets by key, on injected time, for keys that strangers choose.
+//!
+//! Bounded: when the table is full, buckets that have refilled are forgotten, since they are as
+//! good as new ones; if none has, the newcomer passes unlimited rather than paying for others.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use super::limits::LIMITER_KEYS_MAX;
+use crate::core::time::Mono;
+
+/// One token, in units earned per millisecond at a rate of 1 per minute.
+const TOKEN: u64 = 60_000;
+
+/// See the module.
+pub(super) struct Limiter<K> {
+    buckets: HashMap<K, Bucket>,
+    burst: u64,
+    per_minute: u64,
+}
+
+struct Bucket {
+    balance: u64,
+    at: Mono,
+}
+
+impl<K: Eq + Hash> Limiter<K> {
+    /// Full buckets of `burst` tokens that refill at `per_minute`.
+    pub(super) fn new(burst: u32, per_minute: u32) -> Self {
+        Self {
+            buckets: HashMap::new(),
+            burst: u64::from(burst) * TOKEN,
+            per_minute: u64::from(per_minute),
+        }
+    }
+
+    /// Takes one token of `key`; false if none is left.
+    pub(super) fn take(&mut self, key: K, now: Mono) -> bool {
+        if self.buckets.len() >= LIMITER_KEYS_MAX && !self.buckets.contains_key(&key) {
+            let (burst, rate) = (self.burst, self.per_minute);
+            self.buckets
+                .retain(|_, bucket| bucket.balance_at(now, burst, rate) < burst);
+            if self.buckets.len() >= LIMITER_KEYS_MAX {
+                return true;
+            }
+        }
+        let full = Bucket {
+            balance: self.burst,
+            at: now,
+        };
+        let bucket = self.buckets.entry(key).or_insert(full);
+        bucket.balance = bucket.balance_at(now, self.burst, self.per_minute);
+        bucket.at = now;
+        let taken = bucket.balance >= TOKEN;
+        if taken {
+            bucket.balance -= TOKEN;
+        }
+        taken
+    }
+}
+
+impl Bucket {
+    fn balance_at(&self, now: Mono, burst: u64, per_minute: u64) -> u64 {
+        let refill = now.since(self.at).0.saturating_mul(per_minute);
+        self.balance.saturating_add(refill).min(burst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_the_rate_each_key_for_itself() {
+        let mut limiter = Limiter::new(30, 30);
+        assert_eq!((0..40).filter(|_| limiter.take("a", Mono(0))).count(), 30);
+        assert!(limiter.take("b", Mono(0)));
+        assert!(!limiter.take("a", Mono(1999)));
+        assert!(limiter.take("a", Mono(2000)));
+        assert!(!limiter.take("a", Mono(2001)));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_forgets_what_has_refilled() {
+        let mut limiter = Limiter::new(1, 60);
+        for key in 0..LIMITER_KEYS_MAX {
+            assert!(limiter.take(key, Mono(0)));
+        }
+        // Full of buckets in use: a newcomer passes and is not remembered.
+        assert!(limiter.take(usize::MAX, Mono(1)));
+        assert!(limiter.take(usize::MAX, Mono(1)));
+        assert_eq!(limiter.buckets.len(), LIMITER_KEYS_MAX);
+        assert!(!limiter.take(0, Mono(1)));
+        // All have refilled.
+        assert!(limiter.take(usize::MAX, Mono(2000)));
+        assert_eq!(limiter.buckets.len(), 1);
+        assert!(!limiter.take(usize::MAX, Mono(2000)));
+    }
+}

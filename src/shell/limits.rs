@@ -1,0 +1,89 @@
+//! Every number of the shell with its unit and its reason.
+
+use crate::core::limits::OUTBOUND_BYTES_MAX;
+use crate::core::time::Millis;
+
+/// Largest request head; beyond it the answer is 431. The head decoder itself has no limit and
+/// panics on names of 64 KiB, so nothing longer may reach it.
+pub(super) const HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// Time for a request head, then for its body, then between two requests of one connection.
+pub(super) const HTTP_TIMEOUT: Millis = Millis::secs(10);
+
+/// Requests answered on one connection before it is closed.
+pub(super) const REQUESTS_MAX: u32 = 1000;
+
+/// Answers waiting for an HTTP client that does not read them.
+pub(super) const HTTP_OUTBOUND_BYTES_MAX: usize = 256 * 1024;
+
+/// The shared read buffer of a loop; also how much of one socket is read before the others get
+/// their turn.
+pub(super) const READ_BYTES: usize = 64 * 1024;
+
+/// Shortest time bytes sent may stay unacknowledged before the kernel gives the connection up;
+/// otherwise the core's patience with a silent client.
+pub(super) const UNACKED_MIN: Millis = Millis::secs(10);
+
+/// How long a closed socket may take to read its close frame and end the connection.
+pub(super) const LINGER: Millis = Millis::secs(2);
+
+/// Bytes gathered for one socket before they are written although its turn goes on.
+pub(super) const FLUSH_BYTES: usize = 128 * 1024;
+
+/// Outbound queues kept for reuse; a loop needs about as many as it writes to in one turn.
+pub(super) const POOLED_QUEUES: usize = 1024;
+
+/// Kernel memory for what a client has not read, per socket. With [`OUTBOUND_BYTES_MAX`] it bounds
+/// what a stopped client costs.
+pub(super) const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Connections the kernel completes while a loop is busy; a storm of reconnects fits.
+pub(super) const BACKLOG: i32 = 4096;
+
+/// How long accepting pauses when no descriptor is left and none frees on this loop.
+pub(super) const ACCEPT_RETRY: Millis = Millis(100);
+
+/// Connections accepted in a row before the loop does something else.
+pub(super) const ACCEPTS_PER_TURN: usize = 64;
+
+/// Descriptors kept back for the database, the admin socket and the runtime.
+pub(super) const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// New connections one source address may make at once, on one loop: a site behind one address
+/// translation whose sessions all come back together is let in.
+pub(super) const SOURCE_BURST: u32 = 8192;
+
+/// New connections per minute of one source address, on one loop, in the long run.
+pub(super) const SOURCE_PER_MINUTE: u32 = 12_000;
+
+/// Source addresses and hook keys remembered by one limiter.
+pub(super) const LIMITER_KEYS_MAX: usize = 16 * 1024;
+
+/// Hook requests of one process and directory at once, and per minute (protocol.md §2.3).
+pub(super) const HOOK_BURST: u32 = 30;
+
+/// See [`HOOK_BURST`].
+pub(super) const HOOK_PER_MINUTE: u32 = 30;
+
+/// Messages waiting in a loop's lane; what each sender does beyond it is said at its variant.
+pub(super) const LANE_MESSAGES_MAX: usize = 65_536;
+
+/// How long a question to the loops may take.
+pub(super) const ASK_TIMEOUT: Millis = Millis::secs(5);
+
+/// At shutdown: how long answers of the store are awaited before sockets close.
+pub(super) const DRAIN_FLUSH: Millis = Millis(500);
+
+/// At shutdown: sockets close spread over this, since clients have no jitter of their own.
+pub(super) const DRAIN_SPREAD: Millis = Millis(1000);
+
+/// Steps of the spread.
+pub(super) const DRAIN_STEP: Millis = Millis(20);
+
+/// Sockets that close at once all the same.
+pub(super) const DRAIN_AT_ONCE: usize = 64;
+
+const _: () = assert!(FLUSH_BYTES < OUTBOUND_BYTES_MAX);
+const _: () = assert!(HTTP_OUTBOUND_BYTES_MAX < OUTBOUND_BYTES_MAX);
+const _: () = assert!(HEAD_BYTES_MAX < READ_BYTES);
+const _: () = assert!(DRAIN_STEP.0 < DRAIN_SPREAD.0);

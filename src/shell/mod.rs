@@ -1,0 +1,49 @@
+//! Sockets in, bytes out: the shell turns what the network, the store and administrators do into
+//! inputs of the core, and the core's effects into bytes, rows and log lines. It decides nothing.
+//!
+//! ```text
+//!  accept --> http --upgrade--> reading --Input--> core::Shard --Effect--> apply --> connection
+//!                                  ^                                         |          |
+//!               handoff <----------+-----------------------------------------+       outbound
+//!                  \--> lane (of another loop) --> adopt
+//! ```
+//! One loop is one thread, one runtime and one shard (`seat`, `reactor`). All its state is behind
+//! one cell that no task holds across an await. Its only timer sleeps until the earliest deadline.
+//!
+//! What is kept in one place: clocks (`clock`), crossing threads (`lane`; `shared` holds what is
+//! only counted or read), a descriptor leaving its loop (`handoff`), unsafe code (`sys`).
+
+mod accept;
+mod apply;
+mod ask;
+mod boot;
+mod clock;
+mod connection;
+mod control;
+mod drain;
+mod handoff;
+mod hook;
+mod http;
+mod lane;
+mod limiter;
+mod limits;
+mod log;
+mod message;
+mod metrics;
+mod notify;
+mod observe;
+mod outbound;
+mod reactor;
+mod reading;
+mod runtime;
+mod seat;
+mod shared;
+mod sys;
+mod websocket;
+
+#[cfg(test)]
+mod tests;
+
+pub use boot::{Server, StartError, serve};
+pub use control::Control;
+pub use log::init_log;

@@ -1,0 +1,141 @@
+//! One loop's thread, from its rows to its end.
+
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use rustix::net::{Shutdown, shutdown};
+
+use super::boot::Notice;
+use super::lane::Receiver;
+use super::message::Message;
+use super::reactor::{Loop, Parts, Reactor};
+use super::shared::Shared;
+use super::{accept, runtime};
+use crate::core::ids::Seq;
+use crate::core::input::Input;
+use crate::core::limits::Config;
+use crate::core::rows::BootRow;
+use crate::core::shard::{Place, Shard};
+use crate::store::StoreClient;
+
+/// What a loop starts with.
+pub(super) struct Seat {
+    pub(super) index: u16,
+    pub(super) shared: Arc<Shared>,
+    pub(super) store: StoreClient,
+    pub(super) core: Config,
+    pub(super) max_frame_bytes: usize,
+    pub(super) seed: [u8; 32],
+    pub(super) first_seq: Seq,
+    pub(super) rows: Vec<BootRow>,
+    /// Bound, not yet listening.
+    pub(super) listener: TcpListener,
+    pub(super) notify: Sender<Notice>,
+}
+
+/// Tells the waiting thread if this one unwinds.
+struct Tripwire(Sender<Notice>);
+
+impl Drop for Tripwire {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.send(Notice::Died).ok();
+        }
+    }
+}
+
+/// The thread's main function.
+pub(super) fn run_seat(seat: Seat) {
+    let tripwire = Tripwire(seat.notify.clone());
+    let shared = Arc::clone(&seat.shared);
+    let index = usize::from(seat.index);
+    let ended = runtime::block_on(shared.driver, run(seat)).and_then(|ended| ended);
+    if let Some(lane) = shared.lanes.get(index) {
+        lane.close();
+    }
+    if let Err(error) = ended {
+        tripwire.0.send(Notice::Failed(error)).ok();
+    }
+}
+
+/// The loop's first task, which ends last.
+async fn run(seat: Seat) -> io::Result<()> {
+    let shared = Arc::clone(&seat.shared);
+    let Some(lane) = shared.lanes.get(usize::from(seat.index)) else {
+        return Ok(());
+    };
+    let mut receiver = Receiver::new(lane)?;
+    let polled = monoio::net::TcpListener::from_std(seat.listener.try_clone()?)?;
+    let listener = seat.listener.try_clone()?;
+    let notify = seat.notify.clone();
+    let lp = sit_down(seat);
+    let timer = monoio::spawn(Rc::clone(&lp).run_timer());
+    notify.send(Notice::Ready).ok();
+    let mut ears = Some((listener.try_clone()?, polled));
+    let mut accepting = None;
+    let mut batch = Vec::new();
+    let mut over = false;
+    while !over {
+        receiver.receive(&mut batch).await?;
+        for message in &batch {
+            match message {
+                Message::Listen => {
+                    if let Some((ours, polled)) = ears.take() {
+                        accepting = Some(monoio::spawn(accept::run(Rc::clone(&lp), ours, polled)));
+                    }
+                }
+                Message::Shutdown => {
+                    lp.stopping.set(true);
+                    // Ends the wait of the accepting task.
+                    shutdown(&listener, Shutdown::Both).ok();
+                }
+                Message::Drained => over = true,
+                Message::Stored(_)
+                | Message::Handoff(_)
+                | Message::Ask { .. }
+                | Message::Answer { .. }
+                | Message::PutMesh(..)
+                | Message::PutMember(..) => {}
+            }
+        }
+        lp.turn(|reactor| {
+            for message in batch.drain(..) {
+                reactor.take(message);
+            }
+        });
+    }
+    lp.end();
+    timer.await;
+    if let Some(accepting) = accepting {
+        accepting.await;
+    }
+    Ok(())
+}
+
+/// Builds the shard in its own thread, and gives it what the last process left.
+fn sit_down(seat: Seat) -> Rc<Loop> {
+    let count = u16::try_from(seat.shared.lanes.len()).unwrap_or(u16::MAX);
+    let place = Place {
+        index: seat.index,
+        count,
+    };
+    let now = seat.shared.clock.now();
+    let shard = Shard::new(seat.core, place, seat.seed, now, seat.first_seq);
+    let lp = Loop::new(Reactor::new(Parts {
+        index: seat.index,
+        shared: seat.shared,
+        max_frame_bytes: seat.max_frame_bytes,
+        shard,
+        store: seat.store,
+    }));
+    lp.turn(|reactor| {
+        for row in seat.rows {
+            reactor.drive(Input::Boot(row));
+        }
+    });
+    lp
+}

@@ -1,0 +1,128 @@
+//! What all loops of a process see: the lanes, the counters, the store's health, the descriptors.
+//!
+//! Nothing here is locked while a loop works, except for a status hook's token bucket.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::clock::Clock;
+use super::lane::Lane;
+use super::limiter::Limiter;
+use super::limits::{HOOK_BURST, HOOK_PER_MINUTE, LANE_MESSAGES_MAX};
+use super::message::Message;
+use super::observe::Counters;
+use super::runtime::Driver;
+use crate::core::time::Mono;
+use crate::store::{Completion, CompletionSink, Health, Store};
+
+/// See the module.
+pub(super) struct Shared {
+    pub(super) lanes: Arc<[Lane<Message>]>,
+    counters: Vec<Counters>,
+    pub(super) clock: Clock,
+    pub(super) driver: Driver,
+    /// Cap on request bodies.
+    pub(super) max_body_bytes: usize,
+    /// Taken out, and closed, when the loops have ended.
+    pub(super) store: RwLock<Option<Store>>,
+    /// By the hash of a key, which strangers make as long as they like.
+    hooks: Mutex<Limiter<u64>>,
+    hasher: RandomState,
+    sockets: AtomicU64,
+    sockets_max: u64,
+}
+
+impl Shared {
+    /// For `lanes.len()` loops and at most `sockets_max` sockets.
+    pub(super) fn new(
+        lanes: Arc<[Lane<Message>]>,
+        driver: Driver,
+        store: Store,
+        max_body_bytes: usize,
+        sockets_max: u64,
+    ) -> Self {
+        Self {
+            counters: lanes.iter().map(|_| Counters::default()).collect(),
+            lanes,
+            clock: Clock::start(),
+            driver,
+            max_body_bytes,
+            store: RwLock::new(Some(store)),
+            hooks: Mutex::new(Limiter::new(HOOK_BURST, HOOK_PER_MINUTE)),
+            hasher: RandomState::new(),
+            sockets: AtomicU64::new(0),
+            sockets_max,
+        }
+    }
+
+    /// The counters of one loop.
+    pub(super) fn counters(&self, index: u16) -> &Counters {
+        // `index` is always below the number of loops, of which there is at least one.
+        self.counters
+            .get(usize::from(index))
+            .unwrap_or(&self.counters[0])
+    }
+
+    /// The counters of all loops.
+    pub(super) fn all_counters(&self) -> &[Counters] {
+        &self.counters
+    }
+
+    /// Counts a socket in, if there is a descriptor for it beside those kept back.
+    pub(super) fn socket_opened(&self) -> bool {
+        let before = self.sockets.fetch_add(1, Ordering::Relaxed);
+        if before < self.sockets_max {
+            return true;
+        }
+        self.socket_closed();
+        false
+    }
+
+    /// Counts a socket out.
+    pub(super) fn socket_closed(&self) {
+        self.sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Sockets of all loops.
+    pub(super) fn sockets(&self) -> u64 {
+        self.sockets.load(Ordering::Relaxed)
+    }
+
+    /// How the store is; None once it is closed.
+    pub(super) fn health(&self) -> Option<Health> {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        store.as_ref().map(Store::health)
+    }
+
+    /// Takes a token of a status hook's bucket.
+    pub(super) fn hook_allowed(&self, key: &str, now: Mono) -> bool {
+        let key = self.hasher.hash_one(key);
+        self.hooks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(key, now)
+    }
+}
+
+/// One lane per loop.
+///
+/// # Errors
+/// If no descriptor is left for its bell.
+pub(super) fn lanes(count: u16) -> std::io::Result<Arc<[Lane<Message>]>> {
+    (0..count.max(1))
+        .map(|_| Lane::new(LANE_MESSAGES_MAX))
+        .collect()
+}
+
+/// Brings the store's results to the loops.
+pub(super) struct Sink(pub(super) Arc<[Lane<Message>]>);
+
+impl CompletionSink for Sink {
+    fn complete(&self, shard: u16, batch: Vec<Completion>) {
+        if let Some(lane) = self.0.get(usize::from(shard)) {
+            // Refused only by a loop that has ended: nobody waits there any more.
+            lane.deliver(Message::Stored(batch)).ok();
+        }
+    }
+}

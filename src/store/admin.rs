@@ -1,0 +1,232 @@
+//! Meshes and members, made and changed by administrators.
+//!
+//! The same functions serve the running server (jobs of its writer thread) and commands without
+//! one (`offline`). Each is one transaction. Results carry the rows as they now are, so that the
+//! caller can hand them to their home shard.
+
+use std::sync::{Arc, mpsc};
+
+use rusqlite::Connection;
+
+use super::queue::{Job, Shared};
+use crate::core::ids::PubKey;
+use crate::core::rows::{MemberRow, MeshRow};
+use crate::core::time::Wall;
+
+mod members;
+mod meshes;
+
+/// Why an administrator's request was refused. Each prints as one line.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Slugs appear in commands and clients' config files.
+    #[error("{0:?} is not a slug: use letters, digits, '.', '_' and '-'")]
+    BadSlug(String),
+    /// Names appear in lists and logs.
+    #[error("a name must be 1 to {max} bytes long, without control characters")]
+    BadName {
+        /// Most bytes.
+        max: usize,
+    },
+    /// Another mesh has that slug.
+    #[error("there is already a mesh {0:?}")]
+    SlugTaken(String),
+    /// No mesh has that slug or id.
+    #[error("there is no mesh {0:?}")]
+    NoMesh(String),
+    /// No member has that id, key or name.
+    #[error("there is no member {0:?}")]
+    NoMember(String),
+    /// Several members have that key (in several meshes) or name.
+    #[error("{count} members are called {name:?}: give a member id")]
+    AmbiguousMember {
+        /// As asked.
+        name: String,
+        /// How many.
+        count: usize,
+    },
+    /// An active member of the mesh has that key.
+    #[error("key {key} already belongs to member {member_id} of this mesh")]
+    KeyTaken {
+        /// The key.
+        key: PubKey,
+        /// Whose it is.
+        member_id: String,
+    },
+    /// Capabilities are a closed set.
+    #[error("unknown capability {0:?}: use {caps}", caps = members::CAPS.join(", "))]
+    UnknownCap(String),
+    /// No entropy.
+    #[error("the system gives no random bytes: {0}")]
+    Entropy(#[from] getrandom::Error),
+    /// The database cannot be read or written.
+    #[error("the database refused: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The store was closed, or failed, before it answered.
+    #[error("the store did not answer")]
+    Stopped,
+}
+
+/// A mesh just made, with its owner, who is an admin of it.
+#[derive(Clone, Debug)]
+pub struct NewMesh {
+    /// The mesh.
+    pub mesh: MeshRow,
+    /// Its first member.
+    pub owner: MemberRow,
+    /// The owner's secret key, 128 hex digits in libsodium form.
+    pub owner_secret_key: String,
+}
+
+/// One line of `mesh list`.
+#[derive(Clone, Debug)]
+pub struct MeshSummary {
+    /// The mesh.
+    pub mesh: MeshRow,
+    /// Its owner's key.
+    pub owner_pubkey: PubKey,
+    /// When it was made.
+    pub created_at: Wall,
+    /// Members that are not revoked.
+    pub members: u64,
+}
+
+/// A member just made.
+#[derive(Clone, Debug)]
+pub struct NewMember {
+    /// The member.
+    pub member: MemberRow,
+    /// Its secret key, 128 hex digits in libsodium form, if the pair was made here. Kept nowhere.
+    pub secret_key: Option<String>,
+}
+
+/// What a client's `config.json` is made of.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// The mesh.
+    pub mesh: MeshRow,
+    /// The member.
+    pub member: MemberRow,
+    /// When the member was made.
+    pub joined_at: Wall,
+    /// Known only for the mesh's owner, 128 hex digits in libsodium form.
+    pub secret_key: Option<String>,
+}
+
+/// Something that runs jobs on the write connection, each once or never.
+pub(super) trait RunJob: Send + Sync {
+    fn run(&self, job: Job);
+}
+
+impl RunJob for Shared {
+    fn run(&self, job: Job) {
+        Self::run(self, job);
+    }
+}
+
+/// The administrators' door. Calls block until the change is durable; what shards have given the
+/// store before takes effect first.
+///
+/// `mesh` is a slug or id; `member` is an id, a key in hex, or a display name that only one
+/// active member has.
+#[derive(Clone)]
+pub struct AdminStore {
+    runner: Arc<dyn RunJob>,
+}
+
+impl AdminStore {
+    pub(super) fn new(runner: Arc<dyn RunJob>) -> Self {
+        Self { runner }
+    }
+
+    pub(super) fn call<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<R, AdminError> + Send + 'static,
+    ) -> Result<R, AdminError> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.runner.run(Box::new(move |conn| {
+            // The caller waits for it below.
+            reply.send(work(conn)).ok();
+        }));
+        answer.recv().unwrap_or(Err(AdminError::Stopped))
+    }
+
+    /// Makes a mesh, its owner's key pair and the owner. The name defaults to the slug.
+    ///
+    /// # Errors
+    /// A bad or taken slug, a bad name.
+    pub fn mesh_create(&self, slug: &str, name: Option<&str>) -> Result<NewMesh, AdminError> {
+        let (slug, name) = (slug.to_owned(), name.map(str::to_owned));
+        self.call(move |conn| meshes::create(conn, &slug, name.as_deref()))
+    }
+
+    /// All meshes, by slug.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub fn mesh_list(&self) -> Result<Vec<MeshSummary>, AdminError> {
+        self.call(|conn| meshes::list(conn))
+    }
+
+    /// Adds a member; without a key, one is made.
+    ///
+    /// # Errors
+    /// No such mesh, a bad name, a key that an active member of the mesh has.
+    pub fn member_add(
+        &self,
+        mesh: &str,
+        name: &str,
+        pubkey: Option<PubKey>,
+        admin: bool,
+    ) -> Result<NewMember, AdminError> {
+        let (mesh, name) = (mesh.to_owned(), name.to_owned());
+        self.call(move |conn| members::add(conn, &mesh, &name, pubkey, admin))
+    }
+
+    /// The members of a mesh, revoked ones included, in the order in which they were made.
+    ///
+    /// # Errors
+    /// No such mesh.
+    pub fn member_list(&self, mesh: &str) -> Result<Vec<MemberRow>, AdminError> {
+        let mesh = mesh.to_owned();
+        self.call(move |conn| members::list(conn, &mesh))
+    }
+
+    /// Revokes a member for good. A member already revoked stays as it is.
+    ///
+    /// # Errors
+    /// No such member, or several.
+    pub fn member_revoke(&self, member: &str) -> Result<MemberRow, AdminError> {
+        let member = member.to_owned();
+        self.call(move |conn| members::revoke(conn, &member))
+    }
+
+    /// Sets what `peer` may do to `member`; `None` goes back to the default, an empty list blocks.
+    ///
+    /// # Errors
+    /// No such member, or several; an unknown capability.
+    pub fn member_grants(
+        &self,
+        member: &str,
+        peer: PubKey,
+        caps: Option<Vec<String>>,
+    ) -> Result<MemberRow, AdminError> {
+        let member = member.to_owned();
+        self.call(move |conn| members::grants(conn, &member, peer, caps))
+    }
+
+    /// What the config file of a member's client is made of.
+    ///
+    /// # Errors
+    /// No such mesh; no such member of it, or several.
+    pub fn client_config(&self, mesh: &str, member: &str) -> Result<ClientConfig, AdminError> {
+        let (mesh, member) = (mesh.to_owned(), member.to_owned());
+        self.call(move |conn| members::client_config(conn, &mesh, &member))
+    }
+}
+
+impl std::fmt::Debug for AdminStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdminStore").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,266 @@
+//! Each [`StoreOp`] and each question as SQL.
+//!
+//! An operation is one statement (or statements that no constraint can refuse), so that SQLite
+//! undoes a refused one by itself and the rest of its transaction stands: no savepoints.
+
+use rusqlite::{Connection, OptionalExtension, named_params, params};
+
+use super::audit::Chains;
+use super::encode;
+use crate::core::ids::{PubKey, Seq};
+use crate::core::rows::{MessageRow, PeerStateRow, PresenceRow, StoreAnswer, StoreOp, StoreQuery};
+use crate::core::time::Wall;
+
+/// Carries out one operation inside the current transaction. Returns by how much the number of
+/// undelivered rows changed.
+pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rusqlite::Result<i64> {
+    #[cfg(test)]
+    super::tests::panic_if_told(op);
+    match op {
+        StoreOp::PresencePut(row) => presence_put(conn, row).map(|()| 0),
+        StoreOp::PresenceGrace { id, until, last_ping_at } => conn
+            .prepare_cached("UPDATE presence SET lease_until = ?2, last_ping_at = ?3 WHERE id = ?1")?
+            .execute(params![id, until.0, last_ping_at.0])
+            .map(|_| 0),
+        StoreOp::PresenceEnd { id, at } => conn
+            .prepare_cached(
+                "UPDATE presence SET disconnected_at = ?2 WHERE id = ?1 AND disconnected_at IS NULL",
+            )?
+            .execute(params![id, at.0])
+            .map(|_| 0),
+        StoreOp::PeerStatePut(row) => peer_state_put(conn, row).map(|()| 0),
+        StoreOp::MessageInsert(row) => {
+            message_insert(conn, row)?;
+            Ok(i64::from(row.delivered_at.is_none()))
+        }
+        StoreOp::MessageDelivered { seq, at } => conn
+            .prepare_cached(
+                "UPDATE message_queue SET delivered_at = ?2 WHERE seq = ?1 AND delivered_at IS NULL",
+            )?
+            .execute(params![encode::rowid(*seq)?, at.0])
+            .map(fewer),
+        StoreOp::MessageAcked { mesh_id, seq, client_message_id, keys, at } => {
+            let acked = Acked { mesh_id, client_message_id: client_message_id.as_deref(), at: *at };
+            message_acked(conn, &acked, *seq, keys)
+        }
+        StoreOp::Audit(row) => chains.append(conn, row).map(|()| 0),
+        StoreOp::MemberRevoked { id, at } => conn
+            .prepare_cached("UPDATE member SET revoked_at = ?2 WHERE id = ?1")?
+            .execute(params![id, at.map(|at| at.0)])
+            .map(|_| 0),
+    }
+}
+
+fn fewer(rows: usize) -> i64 {
+    i64::try_from(rows).map_or(0, |rows| -rows)
+}
+
+/// A presence that is put is present: whatever end was noted is lifted.
+fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO presence (id, mesh_id, member_id, session_id, session_pubkey, role,
+            display_name, pid, cwd, hostname, peer_type, channel, model, status, status_source,
+            status_updated_at, summary, groups, visible, profile, connected_at, last_ping_at,
+            lease_until, generation, attested_until, boot_epochs, boot, disconnected_at)
+         VALUES (:id, :mesh_id, :member_id, :session_id, :session_pubkey, :role, :display_name,
+            :pid, :cwd, :hostname, :peer_type, :channel, :model, :status, :status_source,
+            :status_at, :summary, :groups, :visible, :profile, :connected_at, :last_ping_at,
+            :lease_until, :generation, :attested_until, :boot_epochs,
+            (SELECT coalesce(max(id), 0) FROM boot), NULL)
+         ON CONFLICT (id) DO UPDATE SET mesh_id = excluded.mesh_id, member_id = excluded.member_id,
+            session_id = excluded.session_id, session_pubkey = excluded.session_pubkey,
+            role = excluded.role, display_name = excluded.display_name, pid = excluded.pid,
+            cwd = excluded.cwd, hostname = excluded.hostname, peer_type = excluded.peer_type,
+            channel = excluded.channel, model = excluded.model, status = excluded.status,
+            status_source = excluded.status_source,
+            status_updated_at = excluded.status_updated_at, summary = excluded.summary,
+            groups = excluded.groups, visible = excluded.visible, profile = excluded.profile,
+            connected_at = excluded.connected_at, last_ping_at = excluded.last_ping_at,
+            lease_until = excluded.lease_until, generation = excluded.generation,
+            attested_until = excluded.attested_until, boot_epochs = excluded.boot_epochs, boot = excluded.boot,
+            disconnected_at = NULL",
+    )?
+    .execute(named_params! {
+        ":id": row.id,
+        ":mesh_id": row.mesh_id,
+        ":member_id": row.member_id,
+        ":session_id": row.session_id,
+        ":session_pubkey": row.session_pubkey.map(|key| key.to_string()),
+        ":role": row.role.name(),
+        ":display_name": row.display_name,
+        ":pid": row.pid,
+        ":cwd": row.cwd,
+        ":hostname": row.hostname,
+        ":peer_type": row.peer_type,
+        ":channel": row.channel,
+        ":model": row.model,
+        ":status": row.status.name(),
+        ":status_source": row.status_source.name(),
+        ":status_at": row.status_at.0,
+        ":summary": row.summary,
+        ":groups": encode::json(&row.groups)?,
+        ":visible": row.visible,
+        ":profile": row.profile,
+        ":connected_at": row.connected_at.0,
+        ":last_ping_at": row.last_ping_at.0,
+        ":lease_until": row.lease_until.map(|until| until.0),
+        ":generation": row.generation,
+        ":attested_until": row.attested_until.map(|until| until.0),
+        ":boot_epochs": row.boot_epochs,
+    })
+    .map(drop)
+}
+
+fn peer_state_put(conn: &Connection, row: &PeerStateRow) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO peer_state (mesh_id, member_id, groups, profile, visible, last_summary,
+            last_display_name, cumulative_stats, last_seen_at, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?9)
+         ON CONFLICT (mesh_id, member_id) DO UPDATE SET groups = excluded.groups,
+            profile = excluded.profile, visible = excluded.visible,
+            last_summary = excluded.last_summary,
+            last_display_name = excluded.last_display_name,
+            cumulative_stats = excluded.cumulative_stats,
+            last_seen_at = excluded.last_seen_at, updated_at = excluded.updated_at",
+    )?
+    .execute(params![
+        row.mesh_id,
+        row.member_id,
+        encode::json(&row.groups)?,
+        row.profile,
+        row.visible,
+        row.last_summary,
+        row.last_display_name,
+        encode::json(&row.stats)?,
+        row.last_seen_at.0,
+    ])
+    .map(drop)
+}
+
+fn message_insert(conn: &Connection, row: &MessageRow) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO message_queue (seq, id, mesh_id, sender_member_id, sender_member_pubkey,
+            sender_session_pubkey, sender_name, target_spec, priority, nonce, ciphertext,
+            created_at, delivered_at, client_message_id, request_fingerprint, reply_to_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+    )?
+    .execute(params![
+        encode::rowid(row.seq)?,
+        row.id.as_str(),
+        row.mesh_id,
+        row.sender_member_id,
+        row.sender_member_pubkey.to_string(),
+        row.sender_session_pubkey.map(|key| key.to_string()),
+        row.sender_name,
+        row.target_spec,
+        row.priority.name(),
+        row.nonce,
+        row.ciphertext,
+        row.created_at.0,
+        row.delivered_at.map(|at| at.0),
+        row.client_message_id,
+        row.request_fingerprint,
+        row.reply_to_id,
+    ])
+    .map(drop)
+}
+
+struct Acked<'a> {
+    mesh_id: &'a str,
+    client_message_id: Option<&'a str>,
+    at: Wall,
+}
+
+/// One statement per key and name: each is a range of one mailbox, however many messages there
+/// are.
+fn message_acked(
+    conn: &Connection,
+    acked: &Acked<'_>,
+    seq: Option<Seq>,
+    keys: &[PubKey],
+) -> rusqlite::Result<i64> {
+    let mut rows = 0;
+    for key in keys {
+        let key = key.to_string();
+        if let Some(seq) = seq {
+            rows += conn
+                .prepare_cached(
+                    "UPDATE message_queue SET delivered_at = ?4 WHERE seq = ?1 AND mesh_id = ?2
+                     AND target_spec = ?3 AND delivered_at IS NULL",
+                )?
+                .execute(params![encode::rowid(seq)?, acked.mesh_id, key, acked.at.0])?;
+        }
+        if let Some(client_message_id) = acked.client_message_id {
+            rows += conn
+                .prepare_cached(
+                    "UPDATE message_queue SET delivered_at = ?4 WHERE client_message_id = ?1
+                     AND mesh_id = ?2 AND target_spec = ?3 AND delivered_at IS NULL",
+                )?
+                .execute(params![client_message_id, acked.mesh_id, key, acked.at.0])?;
+        }
+    }
+    Ok(fewer(rows))
+}
+
+/// Answers a question from what this connection sees.
+pub(super) fn answer(conn: &Connection, query: &StoreQuery) -> rusqlite::Result<StoreAnswer> {
+    match query {
+        StoreQuery::Mailbox {
+            mesh_id,
+            target,
+            after,
+            limit,
+        } => {
+            let mut statement = conn.prepare_cached(&format!(
+                "SELECT {} FROM message_queue WHERE mesh_id = ?1 AND target_spec = ?2 AND seq > ?3
+                 AND delivered_at IS NULL ORDER BY seq LIMIT ?4",
+                encode::MESSAGE
+            ))?;
+            // One more than asked for tells whether there are more.
+            let bound = params![
+                mesh_id,
+                target.to_string(),
+                encode::rowid(*after)?,
+                i64::from(*limit) + 1
+            ];
+            let mut rows = statement
+                .query_map(bound, encode::message)?
+                .collect::<rusqlite::Result<Vec<MessageRow>>>()?;
+            let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
+            let more = rows.len() > limit;
+            rows.truncate(limit);
+            Ok(StoreAnswer::Mailbox { rows, more })
+        }
+        StoreQuery::Message { seq } => message(conn, *seq),
+    }
+}
+
+/// One message by primary key.
+pub(super) fn message(conn: &Connection, seq: Seq) -> rusqlite::Result<StoreAnswer> {
+    let row = conn
+        .prepare_cached(&format!(
+            "SELECT {} FROM message_queue WHERE seq = ?1",
+            encode::MESSAGE
+        ))?
+        .query_row([encode::rowid(seq)?], encode::message)
+        .optional()?;
+    Ok(StoreAnswer::Message(row.map(Box::new)))
+}
+
+/// How many messages no recipient has confirmed; read from the partial index alone.
+pub(super) fn undelivered(conn: &Connection) -> rusqlite::Result<u64> {
+    let count: i64 = conn.query_row(
+        "SELECT count(*) FROM message_queue WHERE delivered_at IS NULL",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// SQLite's clock, so that the store reads none of its own. For rows and retention only: nothing
+/// that peers see is decided by it.
+pub(super) fn wall(conn: &Connection) -> rusqlite::Result<Wall> {
+    conn.prepare_cached("SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER)")?
+        .query_row([], |row| row.get(0))
+        .map(Wall)
+}

@@ -1,0 +1,152 @@
+//! What the last process left, read once before the loops accept.
+
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+
+use super::{apply, encode};
+use crate::core::ids::{PubKey, Seq};
+use crate::core::rows::{BootRow, MailboxRow, PresenceRow};
+
+/// Sequences are given out in memory and a message is pushed before its row is durable, so the
+/// last process may have used some above every row. Each boot starts at a multiple of this, past
+/// the start of the boot before: room for a million lost ones, and 2^27 boots in the range that
+/// message ids can encode.
+const SEQ_STRIDE: u64 = 1 << 20;
+
+/// Everything the shards must know.
+#[derive(Debug)]
+pub struct BootImage {
+    /// In the order in which to give them to their home shards: meshes, members, peer states,
+    /// presences, mailboxes. A presence's `boot_epochs` counts this boot already.
+    pub rows: Vec<BootRow>,
+    /// The sequence of the next message: above every row, also of those since deleted.
+    pub next_seq: Seq,
+    /// Rows that could not be understood and were left out (each is logged).
+    pub skipped: u64,
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// SQLite says no.
+    #[error("cannot read the database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The store is closed.
+    #[error("the store is closed")]
+    Stopped,
+}
+
+/// Counts the boot and reads the image, in one transaction: a boot that fails is not counted.
+pub(super) fn read(conn: &mut Connection) -> Result<BootImage, BootError> {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let next_seq = next_seq(&tx)?;
+    let boot: i64 = tx.query_row("SELECT coalesce(max(id), 0) + 1 FROM boot", [], |row| {
+        row.get(0)
+    })?;
+    let mut image = BootImage {
+        rows: Vec::new(),
+        next_seq,
+        skipped: 0,
+    };
+    image.read(&tx, "mesh", encode::MESH, "archived_at IS NULL", |row| {
+        encode::mesh(row).map(|row| Some(BootRow::Mesh(row)))
+    })?;
+    image.read(&tx, "member", encode::MEMBER, "TRUE", |row| {
+        encode::member(row).map(|row| Some(BootRow::Member(row)))
+    })?;
+    image.read(&tx, "peer_state", encode::PEER_STATE, "TRUE", |row| {
+        encode::peer_state(row).map(|row| Some(BootRow::PeerState(row)))
+    })?;
+    let before = image.rows.len();
+    let columns = format!("{}, boot", encode::PRESENCE);
+    image.read(
+        &tx,
+        "presence",
+        &columns,
+        "disconnected_at IS NULL",
+        |row| presence(row, boot).map(|row| Some(BootRow::Presence(Box::new(row)))),
+    )?;
+    let presences = i64::try_from(image.rows.len() - before).unwrap_or(i64::MAX);
+    let mailboxes = "DISTINCT mesh_id, target_spec";
+    image.read(
+        &tx,
+        "message_queue",
+        mailboxes,
+        "delivered_at IS NULL",
+        mailbox,
+    )?;
+    tx.execute(
+        "INSERT INTO boot (id, started_at, version, first_seq, presences)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![
+            boot,
+            apply::wall(&tx)?.0,
+            env!("CARGO_PKG_VERSION"),
+            encode::rowid(next_seq)?,
+            presences,
+        ],
+    )?;
+    tx.commit()?;
+    Ok(image)
+}
+
+/// With the boots since it was put added to its epochs.
+fn presence(row: &Row<'_>, boot: i64) -> rusqlite::Result<PresenceRow> {
+    let mut presence = encode::presence(row)?;
+    let put: i64 = encode::Fields::after(row, encode::PRESENCE).next()?;
+    let since = u8::try_from(boot.saturating_sub(put).max(0)).unwrap_or(u8::MAX);
+    presence.boot_epochs = presence.boot_epochs.saturating_add(since);
+    Ok(presence)
+}
+
+fn next_seq(conn: &Connection) -> rusqlite::Result<Seq> {
+    // Retention never deletes the highest row, so this is the highest ever stored.
+    let last_row: Option<i64> =
+        conn.query_row("SELECT max(seq) FROM message_queue", [], |row| row.get(0))?;
+    let last_boot: Option<i64> = conn
+        .query_row(
+            "SELECT first_seq FROM boot ORDER BY id DESC LIMIT 1",
+            [],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let used = last_row.max(last_boot).unwrap_or(0);
+    let used = u64::try_from(used).unwrap_or(0);
+    Ok(Seq((used / SEQ_STRIDE)
+        .saturating_add(1)
+        .saturating_mul(SEQ_STRIDE)))
+}
+
+/// Only keys have mailboxes: an undelivered row for anything else is nobody's.
+fn mailbox(row: &Row<'_>) -> rusqlite::Result<Option<BootRow>> {
+    let mut fields = encode::Fields::of(row);
+    let mesh_id = fields.next()?;
+    let target: String = fields.next()?;
+    let target = PubKey::parse(&target);
+    Ok(target.map(|target| BootRow::Mailbox(MailboxRow { mesh_id, target })))
+}
+
+impl BootImage {
+    /// One damaged row must not keep all others from their leases: it is left out.
+    fn read(
+        &mut self,
+        conn: &Connection,
+        table: &'static str,
+        columns: &str,
+        condition: &str,
+        mut decode: impl FnMut(&Row<'_>) -> rusqlite::Result<Option<BootRow>>,
+    ) -> rusqlite::Result<()> {
+        let sql = format!("SELECT {columns} FROM {table} WHERE {condition}");
+        let mut statement = conn.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            match decode(row) {
+                Ok(decoded) => self.rows.extend(decoded),
+                Err(error) => {
+                    self.skipped += 1;
+                    tracing::error!(table, %error, "a row was left out");
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,257 @@
+//! What outlives the process: one SQLite file, one writer thread with group commit, one reader.
+//!
+//! Owns the file, its lock, its schema and the threads that touch it. Must not decide anything
+//! about presence or delivery: it carries out [`StoreOp`]s in the order given and says when they
+//! are durable.
+//!
+//! ```text
+//!  loops --StoreClient--> lanes (one per shard) --> writer --commit--> CompletionSink
+//!        \--------------> channel --------------> reader ----------------^
+//!  AdminStore ----------> jobs -----------------> writer (own transaction, after what is queued)
+//!  housekeeper: checkpoints the WAL, says when to retry and when to sweep
+//! ```
+//!
+//! **Group commit.** Whatever has queued up since the last commit goes into the next transaction,
+//! so an idle store adds no delay and a busy one makes large groups.
+//!
+//! **When the disk fails** (full, read-only, damaged, not answering): whoever waits for an
+//! operation is told at once; what peers have already been told of (presence, confirmations,
+//! audit) is kept in order and retried until the disk is back, so that rows never part from what
+//! was said. [`Health`] says `Failing` meanwhile.
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+
+use crate::config::Durability;
+use crate::core::ids::Token;
+use crate::core::rows::{StoreAnswer, StoreFailure, StoreOp, StoreQuery};
+
+mod admin;
+mod apply;
+mod audit;
+mod backlog;
+mod boot;
+mod checkpoint;
+mod encode;
+mod fatal;
+mod gauges;
+mod lanes;
+mod offline;
+mod open;
+mod queue;
+mod reader;
+mod retention;
+mod schema;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use admin::{AdminError, AdminStore, ClientConfig, MeshSummary, NewMember, NewMesh};
+pub use boot::{BootError, BootImage};
+pub use gauges::{Health, HealthState};
+pub use offline::Offline;
+pub use open::OpenError;
+
+use open::FileLock;
+use queue::{Item, Job, Shared};
+
+/// Where results go. Called by the store's threads, and by the thread that calls
+/// [`StoreClient::persist`] or [`StoreClient::query`] when the store refuses without trying; it
+/// must neither block nor call the store.
+pub trait CompletionSink: Send + Sync {
+    /// Takes the results of one shard, in the order of its operations.
+    fn complete(&self, shard: u16, batch: Vec<Completion>);
+}
+
+/// The result of an operation somebody waits for.
+#[derive(Clone, Debug)]
+pub enum Completion {
+    /// Becomes `Input::Stored`.
+    Stored {
+        /// Which.
+        token: Token,
+        /// `Ok` once it is durable.
+        result: Result<(), StoreFailure>,
+    },
+    /// Becomes `Input::Answered`.
+    Answered {
+        /// Which.
+        token: Token,
+        /// The rows.
+        result: Result<StoreAnswer, StoreFailure>,
+    },
+}
+
+/// The open store. [`Store::close`] (and dropping it) writes what is queued and joins its threads.
+pub struct Store {
+    shared: Arc<Shared>,
+    reader: mpsc::Sender<reader::Request>,
+    // In the order in which they are joined: the writer's connection closes last, and with it
+    // SQLite empties the WAL.
+    threads: Vec<JoinHandle<()>>,
+    // Last, so that the file is free only when nothing touches it any more.
+    _lock: FileLock,
+}
+
+impl Store {
+    /// Opens or creates the database and starts the threads that serve it.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: each variant is one clear line.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self, OpenError> {
+        let lock = FileLock::take(path)?;
+        let mut conn = open::writer(path, durability)?;
+        schema::migrate(&mut conn)?;
+        let shared = Arc::new(Shared::new(apply::undelivered(&conn)?));
+        let (reader, requests) = mpsc::channel();
+        let threads = vec![
+            reader::spawn(open::reader(path)?, Arc::clone(&shared), requests)?,
+            checkpoint::spawn(open::writer(path, durability)?, Arc::clone(&shared))?,
+            writer::spawn(conn, Arc::clone(&shared))?,
+        ];
+        Ok(Self {
+            shared,
+            reader,
+            threads,
+            _lock: lock,
+        })
+    }
+
+    /// Reads what the last process left, and counts this boot. Call once, before
+    /// [`Store::start`].
+    ///
+    /// # Errors
+    /// If the file cannot be read or written.
+    pub fn boot(&self) -> Result<BootImage, BootError> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let job: Job = Box::new(move |conn: &mut Connection| {
+            // The caller waits for it below, unless its thread died; then nobody cares.
+            reply.send(boot::read(conn)).ok();
+        });
+        self.shared.run(job);
+        answer.recv().unwrap_or(Err(BootError::Stopped))
+    }
+
+    /// Begins to work on what clients give; results go to `sink`. Call once.
+    pub fn start(&self, sink: Arc<dyn CompletionSink>) {
+        self.shared.start(sink);
+    }
+
+    /// The door for one shard.
+    #[must_use]
+    pub fn client(&self, shard: u16) -> StoreClient {
+        self.shared.add_lane(shard);
+        StoreClient {
+            shard,
+            shared: Arc::clone(&self.shared),
+            reader: self.reader.clone(),
+        }
+    }
+
+    /// The door for administrators.
+    #[must_use]
+    pub fn admin(&self) -> AdminStore {
+        AdminStore::new(Arc::clone(&self.shared) as Arc<dyn admin::RunJob>)
+    }
+
+    /// How the store is. Cheap.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared.counters.health()
+    }
+
+    /// Writes what is queued, if the disk lets it, and joins the threads.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let _stopped = self.reader.send(reader::Request::Stop);
+        self.shared.stop_housekeeper();
+        let writer = self.threads.pop();
+        for thread in self.threads.drain(..) {
+            join(thread);
+        }
+        self.shared.close();
+        if let Some(writer) = writer {
+            join(writer);
+        }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a store thread panicked");
+    }
+}
+
+/// One shard's door to the store. Never blocks. Operations take effect in the order given.
+#[derive(Clone)]
+pub struct StoreClient {
+    shard: u16,
+    shared: Arc<Shared>,
+    reader: mpsc::Sender<reader::Request>,
+}
+
+impl StoreClient {
+    /// Makes `op` durable; with a token, [`Completion::Stored`] follows, after the commit. Beyond
+    /// the bounds of the queue the answer is [`StoreFailure::Overloaded`], at once.
+    pub fn persist(&self, op: StoreOp, token: Option<Token>) {
+        self.shared.submit(self.shard, Item::Op { op, token });
+    }
+
+    /// Asks; [`Completion::Answered`] follows.
+    pub fn query(&self, query: StoreQuery, token: Token) {
+        match query {
+            StoreQuery::Mailbox { .. } => {
+                self.shared.submit(self.shard, Item::Query { query, token });
+            }
+            StoreQuery::Message { seq } => {
+                if let Err(failure) = self.shared.counters.admit_lookup() {
+                    return self.refuse(token, failure);
+                }
+                let request = reader::Request::Message {
+                    shard: self.shard,
+                    seq,
+                    token,
+                };
+                if self.reader.send(request).is_err() {
+                    self.shared.counters.lookup_done();
+                    self.refuse(token, StoreFailure::Io);
+                }
+            }
+        }
+    }
+
+    fn refuse(&self, token: Token, failure: StoreFailure) {
+        self.shared.deliver(
+            self.shard,
+            vec![Completion::Answered {
+                token,
+                result: Err(failure),
+            }],
+        );
+    }
+}
+
+impl std::fmt::Debug for StoreClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreClient")
+            .field("shard", &self.shard)
+            .finish_non_exhaustive()
+    }
+}

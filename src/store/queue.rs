@@ -1,0 +1,299 @@
+//! What is between the loops and the writer thread: lanes, bounds, counters, wake-ups.
+//!
+//! The only module of the store that threads share. Locks are held for pushes and swaps, never
+//! across a call into SQLite or into the sink.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rusqlite::Connection;
+
+use super::gauges::Counters;
+use super::{Completion, CompletionSink};
+use crate::core::ids::Token;
+use crate::core::rows::{StoreFailure, StoreOp, StoreQuery};
+
+/// One thing to be done, in the order of its lane.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// Make durable.
+    Op { op: StoreOp, token: Option<Token> },
+    /// Answer from what is before it in the lane.
+    Query { query: StoreQuery, token: Token },
+}
+
+impl Item {
+    /// Whether somebody waits for it.
+    pub(super) fn awaited(&self) -> bool {
+        match self {
+            Self::Op { token, .. } => token.is_some(),
+            Self::Query { .. } => true,
+        }
+    }
+
+    /// Bytes of message body it carries.
+    pub(super) fn body_bytes(&self) -> usize {
+        match self {
+            Self::Op {
+                op: StoreOp::MessageInsert(row),
+                ..
+            } => row.nonce.len() + row.ciphertext.len(),
+            Self::Op { .. } | Self::Query { .. } => 0,
+        }
+    }
+
+    /// Whether it counts against [`WAITING_MAX`] rather than [`CHORES_MAX`].
+    pub(super) fn is_message(&self) -> bool {
+        match self {
+            Self::Op { op, .. } => matches!(op, StoreOp::MessageInsert(_)),
+            Self::Query { .. } => true,
+        }
+    }
+
+    /// What whoever waits for it is told instead of an answer.
+    pub(super) fn refusal(&self, failure: StoreFailure) -> Option<Completion> {
+        match self {
+            Self::Op { token, .. } => token.map(|token| Completion::Stored {
+                token,
+                result: Err(failure),
+            }),
+            Self::Query { token, .. } => Some(Completion::Answered {
+                token: *token,
+                result: Err(failure),
+            }),
+        }
+    }
+}
+
+/// Work on the write connection in a transaction of its own.
+pub(super) type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// One shard's operations, in order.
+pub(super) type Lane = VecDeque<Item>;
+
+/// What the writer finds when it wakes.
+#[derive(Default)]
+pub(super) struct Inbox {
+    /// One per shard.
+    pub(super) lanes: Vec<Lane>,
+    /// To be run after what is queued.
+    pub(super) jobs: VecDeque<Job>,
+    /// Try again (the housekeeper's backoff ran out).
+    pub(super) retry: bool,
+    /// Begin a retention sweep.
+    pub(super) sweep: bool,
+    /// The WAL has grown past its cap.
+    pub(super) restart_wal: bool,
+    /// Write what is queued and end.
+    pub(super) closing: bool,
+    /// The writer is gone: refuse.
+    gone: bool,
+    /// The writer sleeps.
+    asleep: bool,
+}
+
+/// What the housekeeper finds when it wakes.
+#[derive(Default)]
+pub(super) struct House {
+    /// End.
+    pub(super) stop: bool,
+    /// The disk fails: keep telling the writer to retry.
+    pub(super) failing: bool,
+    /// There may be something to checkpoint.
+    pub(super) dirty: bool,
+}
+
+/// See the module.
+pub(super) struct Shared {
+    inbox: Mutex<Inbox>,
+    wake: Condvar,
+    house: Mutex<House>,
+    house_wake: Condvar,
+    /// The housekeeper ticks; spares the writer a lock per commit.
+    house_awake: AtomicBool,
+    sink: OnceLock<Arc<dyn CompletionSink>>,
+    pub(super) counters: Counters,
+}
+
+impl Shared {
+    pub(super) fn new(undelivered: u64) -> Self {
+        let counters = Counters::new(undelivered);
+        Self {
+            inbox: Mutex::default(),
+            wake: Condvar::new(),
+            house: Mutex::default(),
+            house_wake: Condvar::new(),
+            house_awake: AtomicBool::new(false),
+            sink: OnceLock::new(),
+            counters,
+        }
+    }
+
+    /// Changes the writer's inbox and wakes it if it sleeps.
+    fn post<R>(&self, change: impl FnOnce(&mut Inbox) -> R) -> R {
+        let mut inbox = lock(&self.inbox);
+        let result = change(&mut inbox);
+        if std::mem::take(&mut inbox.asleep) {
+            drop(inbox);
+            self.wake.notify_one();
+        }
+        result
+    }
+
+    pub(super) fn start(&self, sink: Arc<dyn CompletionSink>) {
+        if self.sink.set(sink).is_err() {
+            tracing::error!("the store was started twice; the first sink stays");
+        }
+        self.post(|_| ());
+    }
+
+    pub(super) fn add_lane(&self, shard: u16) {
+        self.post(|inbox| {
+            let lanes = inbox.lanes.len().max(usize::from(shard) + 1);
+            inbox.lanes.resize_with(lanes, Lane::new);
+        });
+    }
+
+    /// Queues, or refuses at once.
+    pub(super) fn submit(&self, shard: u16, item: Item) {
+        if let Err(failure) = self.counters.admit(&item) {
+            return self.refuse(shard, &item, failure);
+        }
+        let returned = self.post(|inbox| {
+            let lane = inbox.lanes.get_mut(usize::from(shard));
+            match lane {
+                Some(lane) if !inbox.gone => {
+                    lane.push_back(item);
+                    None
+                }
+                Some(_) | None => Some(item),
+            }
+        });
+        if let Some(item) = returned {
+            self.counters.release(&item);
+            self.refuse(shard, &item, StoreFailure::Io);
+        }
+    }
+
+    /// Tells whoever waits; counts what nobody waits for as lost.
+    pub(super) fn refuse(&self, shard: u16, item: &Item, failure: StoreFailure) {
+        match item.refusal(failure) {
+            Some(refusal) => self.deliver(shard, vec![refusal]),
+            None => {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Queues a job. After [`Shared::close`] it is dropped, and with it the reply it holds.
+    pub(super) fn run(&self, job: Job) {
+        self.post(|inbox| {
+            if !inbox.gone {
+                inbox.jobs.push_back(job);
+            }
+        });
+    }
+
+    /// Moves what has come in to `fresh` and `jobs` (both empty) and returns the signals. With
+    /// `sleep`, waits until there is something.
+    pub(super) fn take(&self, sleep: bool, fresh: &mut Vec<Lane>) -> Inbox {
+        let mut inbox = lock(&self.inbox);
+        while sleep && !self.anything(&inbox) {
+            inbox.asleep = true;
+            inbox = self
+                .wake
+                .wait(inbox)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        inbox.asleep = false;
+        fresh.resize_with(inbox.lanes.len(), Lane::new);
+        let started = self.sink.get().is_some();
+        if started || inbox.closing {
+            std::mem::swap(fresh, &mut inbox.lanes);
+        }
+        Inbox {
+            lanes: Vec::new(),
+            jobs: std::mem::take(&mut inbox.jobs),
+            retry: std::mem::take(&mut inbox.retry),
+            sweep: started && std::mem::take(&mut inbox.sweep),
+            restart_wal: std::mem::take(&mut inbox.restart_wal),
+            closing: inbox.closing,
+            gone: inbox.gone,
+            asleep: false,
+        }
+    }
+
+    /// Before [`Shared::start`] there are jobs only: what clients give and sweeps wait for it.
+    fn anything(&self, inbox: &Inbox) -> bool {
+        let started = self.sink.get().is_some();
+        let given = inbox.sweep || inbox.lanes.iter().any(|lane| !lane.is_empty());
+        let signalled = inbox.retry || inbox.restart_wal || inbox.closing;
+        signalled || !inbox.jobs.is_empty() || (started && given)
+    }
+
+    /// From now on everything is refused; what has come in since the last take is returned.
+    pub(super) fn writer_gone(&self) -> Vec<Lane> {
+        let mut inbox = lock(&self.inbox);
+        inbox.gone = true;
+        inbox.jobs.clear();
+        inbox.lanes.iter_mut().map(std::mem::take).collect()
+    }
+
+    pub(super) fn close(&self) {
+        self.post(|inbox| inbox.closing = true);
+    }
+
+    pub(super) fn signal(&self, set: impl FnOnce(&mut Inbox)) {
+        self.post(set);
+    }
+
+    /// Hands over results. A sink that panics is a bug, but must not take the writer with it.
+    pub(super) fn deliver(&self, shard: u16, batch: Vec<Completion>) {
+        let Some(sink) = self.sink.get() else { return };
+        if catch_unwind(AssertUnwindSafe(|| sink.complete(shard, batch))).is_err() {
+            self.counters.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(shard, "results of the store were lost");
+        }
+    }
+
+    /// Shows `failure` (None: Up) and has the housekeeper time the retries.
+    pub(super) fn set_failing(&self, failure: Option<StoreFailure>) {
+        self.counters.set_failing(failure);
+        let mut house = lock(&self.house);
+        house.failing = failure.is_some();
+        drop(house);
+        self.house_wake.notify_one();
+    }
+
+    // The housekeeper.
+
+    /// A commit was made: there may be something to checkpoint.
+    pub(super) fn committed(&self) {
+        if !self.house_awake.swap(true, Ordering::SeqCst) {
+            lock(&self.house).dirty = true;
+            self.house_wake.notify_one();
+        }
+    }
+
+    /// The housekeeper is about to sleep until the next commit.
+    pub(super) fn house_rests(&self) {
+        lock(&self.house).dirty = false;
+        self.house_awake.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn stop_housekeeper(&self) {
+        lock(&self.house).stop = true;
+        self.house_wake.notify_one();
+    }
+
+    pub(super) fn house(&self) -> (MutexGuard<'_, House>, &Condvar) {
+        (lock(&self.house), &self.house_wake)
+    }
+}
+
+/// A panic elsewhere leaves these plain values whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

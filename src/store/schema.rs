@@ -1,0 +1,207 @@
+//! The tables, as numbered migrations, and how to tell a file of ours from another.
+//!
+//! Times are Unix milliseconds, keys are lower-case hex, JSON is text. Tables are STRICT, so that
+//! what is written is what the types here say.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::OpenError;
+
+/// `HFst`: marks the file as ours (PRAGMA `application_id`).
+const APPLICATION_ID: i64 = 0x4846_7374;
+
+/// Migration `n` (counted from 1) leads from version `n - 1` to `n`. Released ones never change.
+const MIGRATIONS: &[&str] = &[V1];
+
+/// Notes on the choices:
+/// - `presence`: one index on `disconnected_at` finds both what boot wants (NULL) and what
+///   retention wants (oldest). Nobody asks by member, so there is no index on it.
+/// - `presence.boot` is the boot in which the row was put: later boots add to `boot_epochs` by
+///   being later, and write to no presence.
+/// - `message_queue`: `seq` is the rowid, given by the core, and inserts append. The partial index
+///   ends with the rowid, as every index does, so a mailbox is one range in order; delivered rows
+///   are not in it. No index on `id`: it encodes `seq`.
+/// - `message_queue`, `audit_log`: no foreign keys. They are written on every send, and members
+///   are never deleted.
+/// - `audit_log`: never deleted from, so a plain rowid ascends.
+/// - `probe`: written to and emptied again to find out whether a failing disk is back.
+const V1: &str = "
+CREATE TABLE mesh (
+    id TEXT PRIMARY KEY,
+    slug TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    owner_user_id TEXT,
+    owner_pubkey TEXT NOT NULL,
+    owner_secret_key TEXT NOT NULL,
+    root_key TEXT NOT NULL,
+    self_editable TEXT,
+    visibility TEXT NOT NULL DEFAULT 'private',
+    transport TEXT NOT NULL DEFAULT 'managed',
+    tier TEXT NOT NULL DEFAULT 'free',
+    max_peers INTEGER,
+    created_at INTEGER NOT NULL,
+    archived_at INTEGER
+) STRICT;
+
+CREATE TABLE member (
+    id TEXT PRIMARY KEY,
+    mesh_id TEXT NOT NULL REFERENCES mesh(id),
+    user_id TEXT,
+    peer_pubkey TEXT NOT NULL,
+    display_name TEXT NOT NULL,
+    role TEXT NOT NULL CHECK (role IN ('admin', 'member')),
+    role_tag TEXT,
+    default_groups TEXT NOT NULL DEFAULT '[]',
+    message_mode TEXT NOT NULL DEFAULT 'push',
+    dashboard_user_id TEXT,
+    joined_at INTEGER NOT NULL,
+    last_seen_at INTEGER,
+    revoked_at INTEGER,
+    peer_grants TEXT NOT NULL DEFAULT '{}'
+) STRICT;
+CREATE UNIQUE INDEX member_active_key ON member (mesh_id, peer_pubkey) WHERE revoked_at IS NULL;
+
+CREATE TABLE presence (
+    id TEXT PRIMARY KEY,
+    mesh_id TEXT NOT NULL REFERENCES mesh(id),
+    member_id TEXT NOT NULL REFERENCES member(id),
+    session_id TEXT NOT NULL,
+    session_pubkey TEXT,
+    role TEXT NOT NULL,
+    display_name TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    cwd TEXT NOT NULL,
+    hostname TEXT,
+    peer_type TEXT,
+    channel TEXT,
+    model TEXT,
+    status TEXT NOT NULL,
+    status_source TEXT NOT NULL,
+    status_updated_at INTEGER NOT NULL,
+    summary TEXT,
+    groups TEXT NOT NULL,
+    visible INTEGER NOT NULL,
+    profile TEXT NOT NULL,
+    connected_at INTEGER NOT NULL,
+    last_ping_at INTEGER NOT NULL,
+    lease_until INTEGER,
+    generation INTEGER NOT NULL,
+    attested_until INTEGER,
+    boot_epochs INTEGER NOT NULL,
+    boot INTEGER NOT NULL,
+    disconnected_at INTEGER
+) STRICT;
+CREATE INDEX presence_by_end ON presence (disconnected_at);
+
+CREATE TABLE peer_state (
+    id INTEGER PRIMARY KEY,
+    mesh_id TEXT NOT NULL REFERENCES mesh(id),
+    member_id TEXT NOT NULL REFERENCES member(id),
+    groups TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    visible INTEGER NOT NULL,
+    last_summary TEXT,
+    last_display_name TEXT,
+    cumulative_stats TEXT NOT NULL,
+    last_seen_at INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    UNIQUE (mesh_id, member_id)
+) STRICT;
+
+CREATE TABLE message_queue (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    mesh_id TEXT NOT NULL,
+    sender_member_id TEXT NOT NULL,
+    sender_member_pubkey TEXT NOT NULL,
+    sender_session_pubkey TEXT,
+    sender_name TEXT NOT NULL,
+    target_spec TEXT NOT NULL,
+    priority TEXT NOT NULL,
+    nonce TEXT NOT NULL,
+    ciphertext TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    delivered_at INTEGER,
+    client_message_id TEXT,
+    request_fingerprint TEXT,
+    reply_to_id TEXT
+) STRICT;
+CREATE INDEX message_undelivered ON message_queue (mesh_id, target_spec)
+    WHERE delivered_at IS NULL;
+
+CREATE TABLE audit_log (
+    id INTEGER PRIMARY KEY,
+    mesh_id TEXT NOT NULL,
+    event_type TEXT NOT NULL,
+    actor_member_id TEXT,
+    actor_display_name TEXT,
+    payload TEXT NOT NULL,
+    prev_hash TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX audit_by_mesh ON audit_log (mesh_id);
+
+CREATE TABLE boot (
+    id INTEGER PRIMARY KEY,
+    started_at INTEGER NOT NULL,
+    version TEXT NOT NULL,
+    first_seq INTEGER NOT NULL,
+    presences INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE probe (
+    id INTEGER PRIMARY KEY,
+    filler BLOB NOT NULL
+) STRICT;
+";
+
+fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// Whether the file is new or ours, and not from the future. Changes nothing.
+pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let number = |pragma: &str| conn.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let application = match number("application_id") {
+        Ok(id) => id,
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            return Err(OpenError::NotADatabase(path.to_owned()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let found = number("user_version")?;
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let fresh = application == 0 && found == 0 && tables == 0;
+    if !fresh && application != APPLICATION_ID {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    if found > known() {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known: known(),
+        });
+    }
+    Ok(())
+}
+
+/// Brings the file up to date. Each migration is one transaction with its new version in it, so a
+/// crash leaves the file at some version, never between two.
+pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
+    let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    for (version, migration) in (1_i64..).zip(MIGRATIONS) {
+        if version <= found {
+            continue;
+        }
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute_batch(migration)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+        tx.pragma_update(None, "user_version", version)?;
+        tx.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! Files that are not ours, too new, locked or missing.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::store::checkpoint::{self, Restart};
+use crate::store::{Offline, OpenError};
+
+fn error(path: &Path) -> OpenError {
+    Store::open(path, Durability::Full).unwrap_err()
+}
+
+fn file(folder: &TempDir) -> PathBuf {
+    folder.path().join("x.db")
+}
+
+#[test]
+fn a_file_that_is_not_a_database_is_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let path = file(&folder);
+    let text = "this is a letter to somebody\n".repeat(100);
+    std::fs::write(&path, &text).unwrap();
+    assert!(matches!(error(&path), OpenError::NotADatabase(_)));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn a_database_of_another_program_is_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let path = file(&folder);
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("CREATE TABLE theirs (x)")
+        .unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let error = error(&path);
+    assert!(matches!(error, OpenError::Foreign(_)));
+    assert_eq!(error.to_string().lines().count(), 1);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_newer_version_is_named_and_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let path = file(&folder);
+    Store::open(&path, Durability::Full).unwrap().close();
+    Connection::open(&path)
+        .unwrap()
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
+    let error = error(&path);
+    assert!(matches!(
+        error,
+        OpenError::Newer {
+            found: 99,
+            known: 1,
+            ..
+        }
+    ));
+    assert_eq!(error.to_string().lines().count(), 1, "{error}");
+}
+
+#[test]
+fn two_stores_on_one_file_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = file(&folder);
+    let first = Store::open(&path, Durability::Full).unwrap();
+    assert!(matches!(error(&path), OpenError::Locked(_)));
+    assert!(matches!(
+        Offline::open(&path).unwrap_err(),
+        OpenError::Locked(_)
+    ));
+    first.close();
+    let offline = Offline::open(&path).unwrap();
+    assert!(matches!(error(&path), OpenError::Locked(_)));
+    drop(offline);
+    Store::open(&path, Durability::Full).unwrap();
+}
+
+#[test]
+fn a_missing_folder_is_one_clear_line() {
+    let error = error(Path::new("/nonexistent/folder/x.db"));
+    assert!(matches!(error, OpenError::Unwritable { .. }));
+    assert_eq!(
+        error.to_string(),
+        "cannot write /nonexistent/folder/x.db.lock: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn a_folder_in_place_of_the_file_is_refused() {
+    let folder = TempDir::new().unwrap();
+    std::fs::create_dir(file(&folder)).unwrap();
+    assert!(matches!(
+        error(&file(&folder)),
+        OpenError::Unwritable { .. }
+    ));
+}
+
+#[test]
+fn only_the_owner_may_read_the_files() {
+    let world = World::new();
+    world.persist(world.insert(1, key(1)));
+    for path in [world.path.clone(), wal(&world.path)] {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn closing_empties_the_wal_and_opening_again_changes_nothing() {
+    let world = World::new();
+    world.persist(world.insert(1, key(1)));
+    world.store.close();
+    assert!(!wal(&world.path).exists());
+    let version = |pragma| {
+        let conn = Connection::open(&world.path).unwrap();
+        conn.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
+    let schema = version("schema_version");
+    Store::open(&world.path, Durability::Normal)
+        .unwrap()
+        .close();
+    assert_eq!(version("schema_version"), schema);
+    assert_eq!(version("user_version"), 1);
+}
+
+/// A crash in the middle of the very first migration leaves an empty database.
+#[test]
+fn an_empty_file_is_a_new_database() {
+    let folder = TempDir::new().unwrap();
+    let path = file(&folder);
+    std::fs::write(&path, "").unwrap();
+    Store::open(&path, Durability::Full)
+        .unwrap()
+        .admin()
+        .mesh_create("a", None)
+        .unwrap();
+}
+
+#[test]
+fn a_wal_checkpointed_in_the_background_leaves_nothing_to_do() {
+    let world = World::new();
+    world.persist(world.insert(1, key(1)));
+    // Twelve ticks of quiet.
+    std::thread::sleep(Duration::from_millis(1300));
+    let (busy, frames, moved): (i64, i64, i64) = world
+        .disk()
+        .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert_eq!((busy, frames), (0, moved));
+    assert!(frames > 0);
+}
+
+#[test]
+fn a_reader_outside_holds_up_no_commit() {
+    let world = World::new();
+    let tool = world.disk();
+    tool.execute_batch("BEGIN; SELECT * FROM mesh").unwrap();
+    world.persist(world.insert(1, key(1)));
+    let (done, is_done) = channel();
+    let admin = world.store.admin();
+    std::thread::spawn(move || {
+        done.send(admin.call(|conn| Ok(checkpoint::restart(conn, Restart::KeepFile)?)))
+            .unwrap();
+    });
+    let restarted = is_done.recv_timeout(Duration::from_secs(1)).unwrap();
+    assert!(!restarted.unwrap());
+    world.persist(world.insert(2, key(1)));
+}

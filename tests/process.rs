@@ -1,0 +1,280 @@
+//! Process tests: the real binary, driven by WebSocket clients that are not ours, Node's `ws` and
+//! Python's `websockets`. What they check is written in the scenario files under `tests/clients`.
+//!
+//! One of them: `cargo test --test process lease_node -- --nocapture`; one case of it: the same
+//! with `CASE="taken over"` before it. `HOLDFAST_TEST_LONG=1` watches storms for half a minute.
+
+mod support;
+
+use serde_json::json;
+use support::Scenario;
+
+/// Room for the cases of the largest scenario file.
+const MESHES: usize = 14;
+
+#[test]
+fn lease_node() {
+    Scenario::node("lease").meshes(9).run();
+}
+
+#[test]
+fn lease_python() {
+    Scenario::python("lease").meshes(6).run();
+}
+
+#[test]
+fn lease_node_two_loops() {
+    Scenario::node("lease").meshes(9).threads(2).run();
+}
+
+#[test]
+fn lease_python_two_loops() {
+    Scenario::python("lease").meshes(6).threads(2).run();
+}
+
+#[test]
+fn member_node() {
+    Scenario::node("member").meshes(9).run();
+}
+
+#[test]
+fn member_python() {
+    Scenario::python("member").meshes(8).run();
+}
+
+#[test]
+fn member_node_two_loops() {
+    Scenario::node("member").meshes(9).threads(2).run();
+}
+
+#[test]
+fn member_python_two_loops() {
+    Scenario::python("member").meshes(8).threads(2).run();
+}
+
+#[test]
+fn storm() {
+    Scenario::node("storm").heavy().run();
+}
+
+#[test]
+fn storm_two_loops() {
+    Scenario::node("storm").meshes(2).threads(2).heavy().run();
+}
+
+#[test]
+fn full_mesh() {
+    Scenario::node("capacity")
+        .flag("--max-sessions-per-mesh", "5")
+        .run();
+}
+
+#[test]
+fn full_mesh_two_loops() {
+    Scenario::node("capacity")
+        .flag("--max-sessions-per-mesh", "5")
+        .threads(2)
+        .run();
+}
+
+#[test]
+fn churn_reconnects() {
+    churn("reconnects").run();
+}
+
+#[test]
+fn churn_evictions() {
+    churn("evictions").run();
+}
+
+#[test]
+fn churn_reconnects_two_loops() {
+    churn("reconnects").threads(2).run();
+}
+
+#[test]
+fn churn_evictions_two_loops() {
+    churn("evictions").threads(2).run();
+}
+
+fn churn(case: &'static str) -> Scenario {
+    let room = "8";
+    Scenario::node("churn")
+        .case(case)
+        .flag("--max-sessions-per-mesh", room)
+        .heavy()
+}
+
+#[test]
+fn stopped_client() {
+    stopped().run();
+}
+
+#[test]
+fn stopped_client_two_loops() {
+    stopped().threads(2).run();
+}
+
+fn stopped() -> Scenario {
+    let scenario = Scenario::node("stopped").flag("--ping-interval", "400ms");
+    scenario
+        .flag("--pong-timeout", "1500ms")
+        .fact("pingIntervalMs", json!(400))
+        .fact("pongTimeoutMs", json!(1500))
+}
+
+#[test]
+fn messaging() {
+    Scenario::node("messaging").meshes(MESHES).run();
+}
+
+#[test]
+fn messaging_two_loops() {
+    Scenario::node("messaging").meshes(MESHES).threads(2).run();
+}
+
+#[test]
+fn send_rate() {
+    Scenario::node("limits")
+        .flag("--send-rate", "60")
+        .flag("--send-burst", "10")
+        .run();
+}
+
+#[test]
+fn status() {
+    Scenario::node("status").meshes(5).run();
+}
+
+#[test]
+fn status_two_loops() {
+    Scenario::node("status").meshes(5).threads(2).run();
+}
+
+#[test]
+fn moderation() {
+    Scenario::node("moderation").meshes(5).run();
+}
+
+#[test]
+fn moderation_two_loops() {
+    Scenario::node("moderation").meshes(5).threads(2).run();
+}
+
+#[test]
+fn killed_before_push() {
+    restart("killed before push").run();
+}
+
+#[test]
+fn killed_before_ack() {
+    restart("killed before ack").run();
+}
+
+#[test]
+fn killed_amid_sends() {
+    restart("killed amid sends").run();
+}
+
+#[test]
+fn killed_at_expiry() {
+    restart("killed at expiry").run();
+}
+
+#[test]
+fn stopped_and_started() {
+    restart("stopped").run();
+}
+
+#[test]
+fn killed_before_push_two_loops() {
+    restart("killed before push").threads(2).run();
+}
+
+#[test]
+fn stopped_and_started_two_loops() {
+    restart("stopped").threads(2).run();
+}
+
+fn restart(case: &'static str) -> Scenario {
+    Scenario::node("restart")
+        .case(case)
+        .flag("--restart-grace", "3s")
+}
+
+#[test]
+fn metrics() {
+    Scenario::python("metrics").case("metrics").run();
+}
+
+#[test]
+fn metrics_two_loops() {
+    Scenario::python("metrics").case("metrics").threads(2).run();
+}
+
+#[test]
+fn counters() {
+    Scenario::python("metrics").case("counted").run();
+}
+
+#[test]
+fn health() {
+    Scenario::python("metrics").case("health").run();
+}
+
+#[test]
+fn bad_hellos() {
+    Scenario::python("hellos").meshes(6).run();
+}
+
+#[test]
+fn bad_hellos_two_loops() {
+    Scenario::python("hellos").meshes(6).threads(2).run();
+}
+
+#[test]
+fn bad_frames() {
+    Scenario::python("frames")
+        .meshes(8)
+        .flag("--hello-timeout", "1s")
+        .run();
+}
+
+#[test]
+fn bad_frames_two_loops() {
+    Scenario::python("frames")
+        .meshes(8)
+        .flag("--hello-timeout", "1s")
+        .threads(2)
+        .run();
+}
+
+#[test]
+fn bad_wire() {
+    Scenario::python("raw").meshes(6).run();
+}
+
+#[test]
+fn bad_wire_two_loops() {
+    Scenario::python("raw").meshes(6).threads(2).run();
+}
+
+#[test]
+fn golden() {
+    Scenario::python("golden")
+        .meshes(40)
+        .flag("--send-rate", "60")
+        .flag("--send-burst", "10")
+        .run();
+}
+
+#[test]
+fn golden_full_mesh() {
+    let scenario = Scenario::python("golden")
+        .meshes(4)
+        .flag("--send-rate", "60");
+    scenario
+        .flag("--max-sessions-per-mesh", "5")
+        .fact("room", json!(5))
+        .run();
+}
