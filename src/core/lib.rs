@@ -44,6 +44,9 @@ mod verbs;
 pub mod wheel;
 pub mod wire;
 
+#[cfg(test)]
+mod scenarios;
+
 pub use effect::{Effect, Effects};
 pub use input::Input;
 pub use shard::Shard;

@@ -1,0 +1,126 @@
+//! Messages across the races of a socket's death and return.
+
+use super::*;
+
+fn send(target: &str, text: &str) -> Value {
+    json!({"type": "send", "id": text, "targetSpec": target, "priority": "now", "nonce": "n",
+           "ciphertext": text, "client_message_id": text})
+}
+
+fn pair() -> (World, ConnId, ConnId, String) {
+    let mut world = World::new();
+    let alice = world.join(launched(1, 11, "a"));
+    let bob = world.join(launched(2, 21, "b"));
+    (world, alice, bob, keys(21).public().to_string())
+}
+
+fn tokens(world: &World) -> Vec<Token> {
+    world.persisted().filter_map(|(_, token)| token).collect()
+}
+
+#[test]
+fn the_push_does_not_wait_for_the_commit_and_the_ack_does() {
+    let (mut world, alice, bob, key) = pair();
+    world.write(alice, &send(&key, "m"));
+    assert_eq!(world.texts(bob), ["m"]);
+    assert!(world.frames(alice).iter().all(|f| f["type"] != "ack"));
+    let token = tokens(&world)[0];
+    world.input(Input::Stored {
+        token,
+        result: Ok(()),
+    });
+    let ack = world.frames(alice).pop().unwrap();
+    assert_eq!(
+        (ack["type"].as_str(), ack["queued"].as_bool()),
+        (Some("ack"), Some(true))
+    );
+}
+
+#[test]
+fn what_a_dead_socket_may_have_swallowed_comes_again_first_and_in_order() {
+    let (mut world, alice, bob, key) = pair();
+    world.write(alice, &send(&key, "1"));
+    world.write(alice, &send(&key, "2"));
+    world.write(bob, &json!({"type": "client_ack", "clientMessageId": "1"}));
+    world.close(bob, Closing::Abrupt);
+    world.write(alice, &send(&key, "3"));
+    world.write(alice, &send(&keys(2).public().to_string(), "4"));
+    let back = world.join(launched(2, 21, "b"));
+    assert_eq!(world.texts(back), ["2", "3", "4"]);
+    assert_eq!(world.frames(back)[0]["type"], "hello_ack");
+}
+
+#[test]
+fn a_pong_confirms_for_a_client_that_never_acks() {
+    let (mut world, alice, bob, key) = pair();
+    world.write(alice, &send(&key, "1"));
+    world.pass(Millis(1_000));
+    let watermark = world.fx.iter().rev().find_map(|effect| match effect {
+        Effect::Ping { conn, watermark } if *conn == bob => Some(*watermark),
+        _ => None,
+    });
+    assert_eq!(
+        watermark,
+        Some(1),
+        "a burst is followed by a ping within a second"
+    );
+    world.input(Input::Ponged {
+        conn: bob,
+        payload: &1_u64.to_be_bytes(),
+    });
+    let delivered = |(op, _): &(&StoreOp, _)| matches!(op, StoreOp::MessageDelivered { .. });
+    assert_eq!(world.persisted().filter(delivered).count(), 1);
+    world.close(bob, Closing::Abrupt);
+    let back = world.join(launched(2, 21, "b"));
+    assert!(world.texts(back).is_empty());
+}
+
+#[test]
+fn becoming_idle_releases_what_was_held() {
+    let (mut world, alice, bob, key) = pair();
+    world.write(bob, &json!({"type": "set_status", "status": "working"}));
+    world.write(
+        alice,
+        &json!({"type": "send", "id": "l", "targetSpec": key, "priority": "low",
+                               "nonce": "", "ciphertext": "held"}),
+    );
+    world.write(alice, &send(&key, "urgent"));
+    assert_eq!(world.texts(bob), ["urgent"]);
+    world.pass(Millis(59_000));
+    world.input(Input::Pinged { conn: bob });
+    world.pass(Millis(1_000));
+    assert_eq!(
+        world.texts(bob),
+        ["urgent", "held"],
+        "a working nobody renewed runs out"
+    );
+}
+
+#[test]
+fn a_refused_commit_is_told_and_answers_keep_their_order() {
+    let (mut world, alice, bob, key) = pair();
+    world.close(bob, Closing::Abrupt);
+    world.write(alice, &send(&key, "lost"));
+    world.write(alice, &json!({"type": "list_peers", "_reqId": "after"}));
+    assert!(world.frames(alice).iter().all(|f| f["_reqId"] != "after"));
+    let token = tokens(&world)[0];
+    world.input(Input::Stored {
+        token,
+        result: Err(crate::rows::StoreFailure::Full),
+    });
+    let frames = world.frames(alice);
+    let ack = &frames[frames.len() - 2];
+    assert_eq!(ack["queued"], false);
+    assert!(
+        ack["error"]
+            .as_str()
+            .unwrap()
+            .starts_with("storage is full")
+    );
+    assert_eq!(frames[frames.len() - 1]["_reqId"], "after");
+    let back = world.join(launched(2, 21, "b"));
+    assert!(
+        world.texts(back).is_empty(),
+        "the sender was told to send it again"
+    );
+}
