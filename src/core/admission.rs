@@ -313,7 +313,6 @@ impl Shard {
         }
         self.attachments.set(conn, Attachment::Attached(handle));
         self.start_liveness(t.now.mono, handle);
-        self.take_pending_status(t, handle.slot);
         self.persist_presence(t, handle.slot);
         let welcome = Welcome::New {
             saved: saved.as_deref(),
@@ -321,6 +320,8 @@ impl Shard {
         };
         self.acknowledge_hello(t, handle.slot, conn, hello.role, &welcome);
         self.announce_joined(t, handle.slot, saved.as_deref());
+        // After the hello's answer, which comes first: becoming idle writes mail.
+        self.take_pending_status(t, handle.slot);
         self.drain(t, handle.slot);
     }
 

@@ -75,6 +75,10 @@ impl Shard {
 
     /// Whether a message came from that session: it never returns to it.
     fn is_sender(&self, peer: &PeerConn, mail: &Mail) -> bool {
+        // A row read back does not tell which of a member's key-less sessions sent it.
+        if let Some(presence_id) = &mail.sender_presence {
+            return *presence_id == peer.presence_id;
+        }
         let member_key = self.member(peer.member).map(|m| m.key);
         member_key == Some(mail.sender_member) && peer.session_key == mail.sender_session
     }
@@ -280,6 +284,7 @@ impl Shard {
             priority: row.priority,
             sender_member: row.sender_member_pubkey,
             sender_session: row.sender_session_pubkey,
+            sender_presence: None,
             client_message_id: row.client_message_id.map(String::into_boxed_str),
             frame,
         })
@@ -394,6 +399,11 @@ impl Shard {
                     mesh.mailboxes.remove(&key);
                 }
             }
+        }
+        let mesh = self.mesh(gone.mesh);
+        let heir = mesh.and_then(|m| m.by_session_key.get(&gone.session_key?).copied());
+        if let Some(heir) = heir {
+            self.drain(t, heir);
         }
         self.drain_member(t, gone.member);
     }

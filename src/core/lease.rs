@@ -272,11 +272,11 @@ impl Shard {
         if peer.kind != Kind::Launched {
             return None;
         }
-        let throw_away = self.member(peer.member)?.online(Kind::ThrowAway);
-        throw_away.values().copied().find(|slot| {
-            self.peers
-                .get_slot(*slot)
-                .is_some_and(|other| other.session_key == peer.session_key)
+        let siblings = self.member(peer.member)?.sessions.values().copied();
+        siblings.into_iter().find(|slot| {
+            self.peers.get_slot(*slot).is_some_and(|other| {
+                other.kind == Kind::ThrowAway && other.session_key == peer.session_key
+            })
         })
     }
 
@@ -420,6 +420,12 @@ impl Shard {
             return;
         };
         peer.lease_timer = Some(self.wheel.insert(until, Timer::Grace(handle.slot)));
+        if peer.status == crate::rows::Status::Working {
+            let worked = t.now.wall.since(peer.status_at).0;
+            let left = Millis(crate::limits::WORKING_TTL.0.saturating_sub(worked));
+            let due = t.now.mono.after(left);
+            peer.working_timer = Some(self.wheel.insert(due, Timer::Working(handle.slot)));
+        }
         let last_ping_at = t.now.wall_at(peer.last_seen);
         t.persist(StoreOp::PresenceGrace {
             id,

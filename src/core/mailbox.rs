@@ -58,6 +58,19 @@ impl Mailbox {
     /// Takes a new message; beyond the bound only its row exists.
     pub(crate) fn put(&mut self, mail: Mail) {
         let full = self.queue.len() >= MAILBOX_MESSAGES_MAX || self.bytes >= MAILBOX_BYTES_MAX;
+        // What is held must not starve what is not: a `now` stays in memory, up to twice the
+        // bound, unless an earlier one is on disk.
+        let now = mail.priority == crate::rows::Priority::Now;
+        let crowded =
+            self.queue.len() >= 2 * MAILBOX_MESSAGES_MAX || self.bytes >= 2 * MAILBOX_BYTES_MAX;
+        if now && !self.now_on_disk && !crowded {
+            if full && self.tail == Tail::Memory {
+                self.tail = Tail::Disk(self.queue.back().map_or(Seq(0), |last| last.seq));
+            }
+            self.bytes += mail.frame.len();
+            self.queue.push_back(mail);
+            return;
+        }
         match &mut self.tail {
             Tail::Memory if !full => {
                 self.bytes += mail.frame.len();
@@ -71,12 +84,20 @@ impl Mailbox {
             Tail::Disk(_) => {}
             Tail::Loading { more, .. } => *more = true,
         }
-        self.now_on_disk |= mail.priority == crate::rows::Priority::Now;
+        self.now_on_disk |= now;
     }
 
-    /// Takes back a message that was written but not confirmed, at its place in the order.
+    /// Takes a message at its place in the order: one that was written but not confirmed, or one
+    /// read back. One that is here already stays as it is.
     pub(crate) fn put_back(&mut self, mail: Mail) {
         let index = self.queue.partition_point(|queued| queued.seq < mail.seq);
+        if self
+            .queue
+            .get(index)
+            .is_some_and(|queued| queued.seq == mail.seq)
+        {
+            return;
+        }
         self.bytes += mail.frame.len();
         self.queue.insert(index, mail);
     }
@@ -140,8 +161,7 @@ impl Mailbox {
             return;
         };
         for mail in mails {
-            self.bytes += mail.frame.len();
-            self.queue.push_back(mail);
+            self.put_back(mail);
         }
         if more || came_since {
             self.tail = Tail::Disk(last.unwrap_or(after).max(after));
@@ -212,6 +232,38 @@ mod tests {
         }
         assert_eq!(read, (1..=total + 1).collect::<Vec<_>>());
         assert!(mailbox.is_empty());
+    }
+
+    #[test]
+    fn what_is_held_does_not_starve_what_is_not() {
+        let mut mailbox = Mailbox::new();
+        let held = MAILBOX_MESSAGES_MAX as u64;
+        (1..=held).for_each(|seq| mailbox.put(mail(seq)));
+        let now = crate::rows::Priority::Now;
+        let urgent = Mail {
+            priority: now,
+            ..mail(held + 1)
+        };
+        mailbox.put(urgent.clone());
+        mailbox.put(mail(held + 2));
+        let found = mailbox.find(|mail| mail.priority == now);
+        assert_eq!(found.map(|(_, seq)| seq), Some(Seq(held + 1)));
+        while mailbox.len() >= MAILBOX_MESSAGES_MAX / 2 {
+            mailbox.take(0);
+        }
+        assert_eq!(mailbox.begin_load(Token(1)), Some(Seq(held)));
+        mailbox.put_back(urgent.clone());
+        let rows = vec![urgent, mail(held + 2)];
+        mailbox.loaded(rows, Some(Seq(held + 2)), false);
+        let read: Vec<_> = std::iter::from_fn(|| mailbox.take(0))
+            .map(|m| m.seq.0)
+            .collect();
+        assert_eq!(read.last(), Some(&(held + 2)), "in order");
+        assert_eq!(
+            read.iter().filter(|seq| **seq == held + 1).count(),
+            1,
+            "and once"
+        );
     }
 
     #[test]

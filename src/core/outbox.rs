@@ -22,6 +22,8 @@ pub(crate) struct Mail {
     pub(crate) priority: Priority,
     pub(crate) sender_member: PubKey,
     pub(crate) sender_session: Option<PubKey>,
+    /// The sending session, while the message has not been on disk only.
+    pub(crate) sender_presence: Option<Box<str>>,
     pub(crate) client_message_id: Option<Box<str>>,
     pub(crate) frame: Bytes,
 }
@@ -171,9 +173,10 @@ pub(crate) mod tests {
         Mail {
             seq: Seq(seq),
             target: PubKey([1; 32]),
-            priority: Priority::Now,
+            priority: Priority::Next,
             sender_member: PubKey([2; 32]),
             sender_session: None,
+            sender_presence: None,
             client_message_id: Some(format!("c{seq}").into()),
             frame: Bytes::from(format!("frame {seq}")),
         }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::ids::Token;
-use crate::limits::REPLIES_WAITING_MAX;
+use crate::limits::{OUTBOUND_BYTES_MAX, REPLIES_WAITING_MAX};
 
 #[derive(Debug)]
 enum Reply {
@@ -18,42 +18,55 @@ enum Reply {
 
 /// See the module. Empty on the steady path of requests that need no store.
 #[derive(Debug, Default)]
-pub(crate) struct Replies(VecDeque<Reply>);
+pub(crate) struct Replies {
+    queue: VecDeque<Reply>,
+    bytes: usize,
+}
 
 impl Replies {
     /// A place for the answer that comes with `token`; false if too many wait.
     #[must_use]
     pub(crate) fn wait(&mut self, token: Token) -> bool {
-        self.0.push_back(Reply::Waiting(token));
-        self.0.len() <= REPLIES_WAITING_MAX
+        self.queue.push_back(Reply::Waiting(token));
+        !self.overfull()
+    }
+
+    /// Whether more waits than one connection may make the broker hold.
+    pub(crate) fn overfull(&self) -> bool {
+        self.queue.len() > REPLIES_WAITING_MAX || self.bytes > OUTBOUND_BYTES_MAX
     }
 
     /// An answer that is ready: given back if it may be written at once, else kept in its place.
     pub(crate) fn ready(&mut self, frame: Bytes) -> Option<Bytes> {
-        if self.0.is_empty() {
+        if self.queue.is_empty() {
             return Some(frame);
         }
-        self.0.push_back(Reply::Ready(frame));
+        self.bytes += frame.len();
+        self.queue.push_back(Reply::Ready(frame));
         None
     }
 
     /// The answer that came with `token`.
     pub(crate) fn fill(&mut self, token: Token, frame: Bytes) {
         let place = self
-            .0
+            .queue
             .iter_mut()
             .find(|r| matches!(r, Reply::Waiting(t) if *t == token));
         if let Some(place) = place {
+            self.bytes += frame.len();
             *place = Reply::Ready(frame);
         }
     }
 
     /// The next answer that may be written.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
-        match self.0.pop_front()? {
-            Reply::Ready(frame) => Some(frame),
+        match self.queue.pop_front()? {
+            Reply::Ready(frame) => {
+                self.bytes -= frame.len();
+                Some(frame)
+            }
             waiting @ Reply::Waiting(_) => {
-                self.0.push_front(waiting);
+                self.queue.push_front(waiting);
                 None
             }
         }
@@ -61,7 +74,7 @@ impl Replies {
 
     /// Forgets everything: the socket that asked is gone.
     pub(crate) fn clear(&mut self) {
-        self.0 = VecDeque::new();
+        *self = Self::default();
     }
 }
 

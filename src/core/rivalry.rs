@@ -30,14 +30,14 @@ impl Shard {
             return self.reattach(t, slot, conn, &hello);
         };
         let rivalry = peer.rivalry.get_or_insert_default();
+        if rivalry.challenger.is_some() {
+            return self.refuse_rival(t, slot, conn);
+        }
         if t.now.mono.since(rivalry.since) > CONFLICT_WINDOW {
             **rivalry = Rivalry {
                 since: t.now.mono,
                 ..Rivalry::default()
             };
-        }
-        if rivalry.challenger.is_some() {
-            return self.refuse_rival(t, slot, conn);
         }
         rivalry.takeovers = rivalry.takeovers.saturating_add(1);
         if rivalry.takeovers < CONFLICT_TAKEOVERS {
@@ -96,9 +96,7 @@ impl Shard {
                 held.push(text.into());
                 return;
             }
-            if let Some(challenger) = self.take_challenger(slot) {
-                self.wheel.cancel(challenger.timer);
-            }
+            self.challenger_left(slot, conn);
             self.close(t, conn, crate::effect::Close::SLOW_CONSUMER);
         }
     }

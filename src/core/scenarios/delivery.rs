@@ -124,3 +124,37 @@ fn a_refused_commit_is_told_and_answers_keep_their_order() {
         "the sender was told to send it again"
     );
 }
+
+#[test]
+fn a_status_that_waited_releases_mail_only_after_the_hello_is_answered() {
+    let (mut world, alice, bob, key) = pair();
+    world.write(alice, &send(&key, "1"));
+    world.close(bob, Closing::Abrupt);
+    world.pass_with(&[alice], Millis(90_000));
+    let status = crate::rows::Status::Idle;
+    let ask = crate::input::Ask::HookPend {
+        cwd: "/srv".into(),
+        pid: 1,
+        status,
+    };
+    world.input(Input::Ask {
+        ticket: crate::ids::Ticket(1),
+        ask,
+    });
+    let back = world.join(launched(2, 21, "b"));
+    assert_eq!(world.frames(back)[0]["type"], "hello_ack");
+    assert_eq!(world.ack(back)["reattached"], false);
+}
+
+#[test]
+fn two_key_less_sessions_of_one_member_reach_each_other() {
+    let mut world = World::new();
+    let first = world.join(member(1, None, "first"));
+    let second = world.join(member(1, None, "second"));
+    world.write(
+        first,
+        &send(&keys(1).public().to_string(), "to my other self"),
+    );
+    assert_eq!(world.texts(second), ["to my other self"]);
+    assert!(world.texts(first).is_empty());
+}

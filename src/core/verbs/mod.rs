@@ -199,8 +199,13 @@ impl Shard {
             return;
         };
         let Some(conn) = peer.conn() else { return };
-        if let Some(frame) = peer.replies.ready(frame) {
-            t.send(conn, frame);
+        match peer.replies.ready(frame) {
+            Some(frame) => t.send(conn, frame),
+            None if peer.replies.overfull() => {
+                self.close(t, conn, crate::effect::Close::SLOW_CONSUMER);
+                self.begin_grace(t, slot);
+            }
+            None => {}
         }
     }
 

@@ -157,6 +157,10 @@ impl Shard {
             priority: row.priority,
             sender_member: row.sender_member_pubkey,
             sender_session: row.sender_session_pubkey,
+            sender_presence: self
+                .peers
+                .get_slot(slot)
+                .map(|peer| peer.presence_id.clone()),
             client_message_id: row.client_message_id.as_deref().map(Into::into),
             frame: self.push_frame(mesh, &row, Some(&target)),
         };
