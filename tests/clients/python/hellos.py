@@ -134,7 +134,7 @@ async def order_of_checks(_, mesh):
     alice = Identity(mesh, "alice", "session")
     both = {**alice.hello(), "sessionPubkey": "XYZ", "parentMemberPubkey": "XYZ"}
     await refused(mesh, both, "bad_session_pubkey", "sessionPubkey must be 64 lowercase hex chars")
-    late = alice.hello(timestamp=0, parentAttestation=alice.attestation(expires_at=now_ms() - 1))
+    late = alice.hello(timestamp=0, parentAttestation=alice.attestation(expires_at=now_ms() - 1000))
     await refused(mesh, late, "expired", "attestation rejected: expired")
     member = Identity(mesh, "alice", "member")
     await refused(mesh, {**member.hello(), "signature": "ab", "timestamp": 0}, SKEW, f"hello rejected: {SKEW}")
