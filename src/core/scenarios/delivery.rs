@@ -127,10 +127,15 @@ fn a_refused_commit_is_told_and_answers_keep_their_order() {
 
 #[test]
 fn a_status_that_waited_releases_mail_only_after_the_hello_is_answered() {
-    let (mut world, alice, bob, key) = pair();
-    world.write(alice, &send(&key, "1"));
-    world.close(bob, Closing::Abrupt);
-    world.pass_with(&[alice], Millis(90_000));
+    let (mut world, alice, bob, _) = pair();
+    world.write(bob, &json!({"type": "set_status", "status": "working"}));
+    let to_member = keys(2).public().to_string();
+    world.write(
+        alice,
+        &json!({"type": "send", "id": "l", "targetSpec": to_member, "priority": "low",
+                "nonce": "", "ciphertext": "held"}),
+    );
+    assert!(world.texts(bob).is_empty());
     let status = crate::rows::Status::Idle;
     let ask = crate::input::Ask::HookPend {
         cwd: "/srv".into(),
@@ -141,9 +146,9 @@ fn a_status_that_waited_releases_mail_only_after_the_hello_is_answered() {
         ticket: crate::ids::Ticket(1),
         ask,
     });
-    let back = world.join(launched(2, 21, "b"));
-    assert_eq!(world.frames(back)[0]["type"], "hello_ack");
-    assert_eq!(world.ack(back)["reattached"], false);
+    let newcomer = world.join(member(2, None, "m"));
+    assert_eq!(world.frames(newcomer)[0]["type"], "hello_ack");
+    assert_eq!(world.texts(newcomer), ["held"]);
 }
 
 #[test]
