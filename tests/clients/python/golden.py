@@ -293,13 +293,18 @@ class Flow:
             if conn in d["conns"]:
                 self.differences.seen.add(i)
                 return
+        wanted = theirs["code"], theirs["reason"]
+        for i, d in self.differences.of(self.name, "other close"):
+            if conn in d["conns"]:
+                self.differences.seen.add(i)
+                wanted = tuple(d["close"])
         try:
             ours = await self.conns[conn].closed(patience=2)
         except TimeoutError:
-            self.fault(f"{conn}: not closed, recorded {theirs}")
+            self.fault(f"{conn}: not closed, wanted {wanted}")
             return
-        if ours != (theirs["code"], theirs["reason"]):
-            self.fault(f"{conn}: closed {ours}, recorded {theirs}")
+        if ours != wanted:
+            self.fault(f"{conn}: closed {ours}, wanted {wanted}")
 
 
 def compare(names, theirs, ours, path="", field=""):
