@@ -97,9 +97,10 @@ impl Shard {
             );
             return;
         }
-        self.refresh(slot, &hello);
+        let replaced = self.refresh(slot, &hello);
         self.acknowledge_hello(t, slot, conn, hello.role, &Welcome::Reattached);
         self.persist_presence(t, slot);
+        self.replace(t, replaced);
     }
 
     /// A verified hello at its mesh's home.
@@ -127,14 +128,17 @@ impl Shard {
         if let Some(refusal) = self.key_taken(hello, found) {
             return self.refuse(t, conn, refusal);
         }
-        self.replace_rivals(t, hello, found);
+        let rivals = self.rivals(hello, found);
         let present = self.mesh(mesh).map_or(0, |m| m.roster.len());
-        if present >= self.config.max_sessions_per_mesh as usize {
+        if present.saturating_sub(rivals.len()) >= self.config.max_sessions_per_mesh as usize {
             return self.refuse(
                 t,
                 conn,
                 Refusal::new("capacity", "mesh at connection capacity"),
             );
+        }
+        for slot in rivals {
+            self.evict(t, slot, LeaseEnd::Replaced, Some(Close::SESSION_REPLACED));
         }
         self.begin(t, conn, hello, (mesh, member));
     }
@@ -229,27 +233,28 @@ impl Shard {
         })
     }
 
-    /// Ends what the newcomer replaces: the same session id of the same member and kind under
-    /// another key, and a foreign claim to the key it has proven.
-    fn replace_rivals(&mut self, t: &mut Turn<'_>, hello: &Hello, (mesh, member): Found) {
-        let kind = hello.kind();
-        let hash = self.identity_hash(member, kind, &hello.session_id);
-        let Some(found) = self.mesh(mesh) else { return };
-        let same_id = found.by_session_id.get(&hash).copied().filter(|slot| {
-            self.peers.get_slot(*slot).is_some_and(|peer| {
-                peer.member == member && peer.kind == kind && *peer.session_id == *hello.session_id
-            })
-        });
-        let proven = hello.session_key.filter(|_| kind == Kind::Launched);
-        let claimant = proven.and_then(|key| found.by_session_key.get(&key).copied());
+    /// What a newcomer replaces: the same session id of the same member and kind under another
+    /// key, and a foreign claim to the key it has proven.
+    fn rivals(&self, hello: &Hello, (mesh, member): Found) -> Vec<u32> {
+        let proven = hello.session_key.filter(|_| hello.kind() == Kind::Launched);
+        let claimant = proven.and_then(|key| self.mesh(mesh)?.by_session_key.get(&key).copied());
         let claimant = claimant.filter(|slot| {
             self.peers
                 .get_slot(*slot)
                 .is_some_and(|peer| peer.member != member)
         });
-        for slot in [same_id, claimant].into_iter().flatten() {
-            self.evict(t, slot, LeaseEnd::Replaced, Some(Close::SESSION_REPLACED));
-        }
+        let same_id = self.holder_of_id(hello, (mesh, member));
+        same_id.into_iter().chain(claimant).collect()
+    }
+
+    /// The session of that member and kind that goes by the session id of the hello.
+    fn holder_of_id(&self, hello: &Hello, (mesh, member): Found) -> Option<u32> {
+        let kind = hello.kind();
+        let hash = self.identity_hash(member, kind, &hello.session_id);
+        let holder = self.mesh(mesh)?.by_session_id.get(&hash).copied()?;
+        let peer = self.peers.get_slot(holder)?;
+        (peer.member == member && peer.kind == kind && *peer.session_id == *hello.session_id)
+            .then_some(holder)
     }
 
     /// A new lease: row, answer, announcement, mail.
@@ -328,18 +333,28 @@ impl Shard {
     /// A reattach in grace, or a takeover: the same presence, told to nobody.
     pub(crate) fn reattach(&mut self, t: &mut Turn<'_>, slot: u32, conn: ConnId, hello: &Hello) {
         self.attach(t, slot, conn);
-        self.refresh(slot, hello);
+        let replaced = self.refresh(slot, hello);
         self.persist_presence(t, slot);
         self.acknowledge_hello(t, slot, conn, hello.role, &Welcome::Reattached);
         self.rewrite_unconfirmed(t, slot);
         self.drain(t, slot);
+        self.replace(t, replaced);
     }
 
-    /// What a reattach brings up to date (design.md §8.4).
-    fn refresh(&mut self, slot: u32, hello: &Hello) {
-        let Some(peer) = self.peers.get_slot_mut(slot) else {
-            return;
-        };
+    /// Another session came back under this one's session id.
+    fn replace(&mut self, t: &mut Turn<'_>, replaced: Option<u32>) {
+        if let Some(slot) = replaced {
+            self.evict(t, slot, LeaseEnd::Replaced, Some(Close::SESSION_REPLACED));
+        }
+    }
+
+    /// What a reattach brings up to date (design.md §8.4). Gives the session whose session id it
+    /// now bears, which it replaces.
+    fn refresh(&mut self, slot: u32, hello: &Hello) -> Option<u32> {
+        let peer = self.peers.get_slot(slot)?;
+        let found = (peer.mesh, peer.member);
+        let replaced = self.holder_of_id(hello, found).filter(|s| *s != slot);
+        let peer = self.peers.get_slot_mut(slot)?;
         if let Some(name) = &hello.display_name {
             peer.name = name.as_str().into();
         }
@@ -373,6 +388,7 @@ impl Shard {
                 mesh.by_session_id.insert(new, slot);
             }
         }
+        replaced
     }
 
     /// Sends the error and closes.

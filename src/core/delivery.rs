@@ -2,13 +2,12 @@
 
 use crate::effect::Effect;
 use crate::event::Event;
-use crate::ids::{PubKey, Seq, Token};
-use crate::limits::MAILBOX_LOAD_ROWS;
+use crate::ids::{PubKey, Seq};
 use crate::mailbox::Mailbox;
 use crate::outbox::Mail;
 use crate::peer::{Kind, MemberIx, MeshIx, PeerConn};
-use crate::rows::{MessageRow, Priority, StoreAnswer, StoreFailure, StoreOp, StoreQuery};
-use crate::shard::{Shard, Turn, Waiting};
+use crate::rows::{MessageRow, Priority, StoreOp};
+use crate::shard::{Shard, Turn};
 use crate::wire::frames;
 
 impl Shard {
@@ -25,11 +24,7 @@ impl Shard {
         }
         let target = mail.target;
         if let Some(found) = self.mesh_mut(mesh) {
-            found
-                .mailboxes
-                .entry(target)
-                .or_insert_with(Mailbox::new)
-                .put(mail);
+            found.mailbox_or(t.now.mono, target, Mailbox::new).put(mail);
         }
         if let Some(slot) = recipient {
             self.drain(t, slot);
@@ -143,7 +138,7 @@ impl Shard {
     }
 
     /// The keys whose mail a session may take: its own, if it holds it, and its member's.
-    fn mail_keys(&self, slot: u32, peer: &PeerConn) -> [Option<PubKey>; 2] {
+    pub(crate) fn mail_keys(&self, slot: u32, peer: &PeerConn) -> [Option<PubKey>; 2] {
         let held = |key: &PubKey| {
             self.mesh(peer.mesh).and_then(|m| m.by_session_key.get(key)) == Some(&slot)
         };
@@ -176,118 +171,6 @@ impl Shard {
             }
         }
         oldest.map(|(_, key, index)| (peer.mesh, key, index))
-    }
-
-    /// Asks the store for more, where a session's mail goes on on disk.
-    fn read_on(&mut self, t: &mut Turn<'_>, slot: u32) {
-        let Some(peer) = self.peers.get_slot(slot) else {
-            return;
-        };
-        if peer.conn().is_none() || !peer.outbox.has_room() {
-            return;
-        }
-        let mesh = peer.mesh;
-        for key in self.mail_keys(slot, peer).into_iter().flatten() {
-            let token = self.next_token();
-            let Some(found) = self.mesh_mut(mesh) else {
-                return;
-            };
-            let Some(after) = found
-                .mailboxes
-                .get_mut(&key)
-                .and_then(|m| m.begin_load(token))
-            else {
-                continue;
-            };
-            let mesh_id = found.id.to_string();
-            let limit = MAILBOX_LOAD_ROWS;
-            let query = StoreQuery::Mailbox {
-                mesh_id,
-                target: key,
-                after,
-                limit,
-            };
-            self.query(t, token, query, Waiting::Mailbox(mesh, key));
-        }
-    }
-
-    /// The rows of a mailbox came.
-    pub(crate) fn mailbox_answered(
-        &mut self,
-        t: &mut Turn<'_>,
-        token: Token,
-        (mesh, key): (MeshIx, PubKey),
-        result: Result<StoreAnswer, StoreFailure>,
-    ) {
-        let holder = self
-            .mesh(mesh)
-            .and_then(|m| m.by_session_key.get(&key).copied());
-        let member = self.mesh(mesh).and_then(|m| m.by_key.get(&key).copied());
-        let rows = match result {
-            Ok(StoreAnswer::Mailbox { rows, more }) => Some((rows, more)),
-            Ok(StoreAnswer::Message(_)) | Err(_) => None,
-        };
-        let loaded = rows.map(|(rows, more)| {
-            let last = rows.last().map(|row| row.seq);
-            let fresh = rows
-                .into_iter()
-                .filter(|row| !self.in_flight(holder, member, row.seq));
-            (
-                fresh
-                    .filter_map(|row| self.mail_of_row(mesh, row))
-                    .collect(),
-                last,
-                more,
-            )
-        });
-        let Some(found) = self.mesh_mut(mesh) else {
-            return;
-        };
-        let Some(mailbox) = found.mailboxes.get_mut(&key).filter(|m| m.awaits(token)) else {
-            return;
-        };
-        match loaded {
-            Some((mails, last, more)) => mailbox.loaded(mails, last, more),
-            // The next message, attach or confirmation tries again.
-            None => return mailbox.load_failed(),
-        }
-        if mailbox.is_empty() {
-            found.mailboxes.remove(&key);
-        }
-        if let Some(slot) = holder {
-            self.drain(t, slot);
-        }
-        if let Some(member) = member {
-            self.drain_member(t, member);
-        }
-    }
-
-    /// Whether a row read from disk is on its way to a socket already.
-    fn in_flight(&self, holder: Option<u32>, member: Option<MemberIx>, seq: Seq) -> bool {
-        let siblings = member
-            .and_then(|ix| self.member(ix))
-            .map(|m| m.sessions.values().copied());
-        let mut slots = holder.into_iter().chain(siblings.into_iter().flatten());
-        slots.any(|slot| {
-            self.peers
-                .get_slot(slot)
-                .is_some_and(|peer| peer.outbox.holds(seq))
-        })
-    }
-
-    fn mail_of_row(&self, mesh: MeshIx, row: MessageRow) -> Option<Mail> {
-        let target = PubKey::parse(&row.target_spec)?;
-        let frame = self.push_frame(mesh, &row, Some(&target));
-        Some(Mail {
-            seq: row.seq,
-            target,
-            priority: row.priority,
-            sender_member: row.sender_member_pubkey,
-            sender_session: row.sender_session_pubkey,
-            sender_presence: None,
-            client_message_id: row.client_message_id.map(String::into_boxed_str),
-            frame,
-        })
     }
 
     /// The push of a message. `target` is the key of a direct one; multicast carries no ids of its
@@ -359,11 +242,18 @@ impl Shard {
 
     /// Messages reached their recipient: their rows say so, and there is room for more.
     pub(crate) fn confirmed(&mut self, t: &mut Turn<'_>, slot: u32, mails: &[Mail]) {
+        let mesh = self.peers.get_slot(slot).map(|peer| peer.mesh);
         for mail in mails {
             t.persist(StoreOp::MessageDelivered {
                 seq: mail.seq,
                 at: t.now.wall,
             });
+            let mailbox = mesh
+                .and_then(|mesh| self.mesh_mut(mesh))
+                .and_then(|found| found.mailboxes.get_mut(&mail.target));
+            if let Some(mailbox) = mailbox {
+                mailbox.confirmed(mail.seq);
+            }
         }
         if !mails.is_empty() {
             self.drain(t, slot);
@@ -381,11 +271,8 @@ impl Shard {
             return;
         };
         for mail in mails {
-            let mailbox = mesh
-                .mailboxes
-                .entry(mail.target)
-                .or_insert_with(Mailbox::new);
-            mailbox.put_back(mail);
+            mesh.mailbox_or(t.now.mono, mail.target, Mailbox::new)
+                .put_back(mail);
         }
         // With nobody present to take it, mail needs no memory: the rows are on disk.
         let own = gone
@@ -394,7 +281,7 @@ impl Shard {
         let idle = own.into_iter().chain(abandoned.then_some(member_key));
         for key in idle {
             if let Some(mailbox) = mesh.mailboxes.get_mut(&key) {
-                mailbox.unload();
+                mailbox.unload(t.now.mono);
                 if mailbox.is_empty() {
                     mesh.mailboxes.remove(&key);
                 }

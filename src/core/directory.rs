@@ -9,7 +9,7 @@ use crate::mesh::{Member, Mesh};
 use crate::peer::{Lease, MemberIx, MeshIx, PeerConn};
 use crate::rows::{MailboxRow, MemberRow, MeshRow, PeerStateRow};
 use crate::shard::{Shard, Turn};
-use crate::time::Now;
+use crate::time::{Mono, Now};
 
 impl Shard {
     /// A mesh was made or changed.
@@ -92,12 +92,10 @@ impl Shard {
     }
 
     /// Somebody has mail on disk, found at boot.
-    pub(crate) fn mailbox_found(&mut self, row: &MailboxRow) {
+    pub(crate) fn mailbox_found(&mut self, now: Mono, row: &MailboxRow) {
         let mesh = self.mesh_ids.get(row.mesh_id.as_str()).copied();
         if let Some(mesh) = mesh.and_then(|ix| self.mesh_mut(ix)) {
-            mesh.mailboxes
-                .entry(row.target)
-                .or_insert_with(Mailbox::on_disk);
+            mesh.mailbox_or(now, row.target, || Mailbox::on_disk(now));
         }
     }
 

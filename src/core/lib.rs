@@ -33,6 +33,7 @@ pub mod mint;
 mod outbox;
 mod peer;
 mod presence;
+mod readback;
 mod replay;
 mod replies;
 mod rivalry;

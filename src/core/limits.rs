@@ -30,6 +30,12 @@ pub const MAILBOX_MESSAGES_MAX: usize = 256;
 /// Bytes of frames of one mailbox kept in memory; further ones stay on disk until it drains.
 pub const MAILBOX_BYTES_MAX: usize = 1024 * 1024;
 
+/// Undelivered messages wait this long for their recipient (design.md I4).
+pub const UNDELIVERED_KEPT: Millis = Millis::secs(7 * 24 * 3600);
+
+/// After a failed read from disk a mailbox is asked for again in this time.
+pub const MAILBOX_RETRY: Millis = Millis::secs(1);
+
 /// Rows asked of the store at once when a mailbox is read back.
 pub const MAILBOX_LOAD_ROWS: u32 = 128;
 

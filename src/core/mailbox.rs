@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 
 use crate::ids::{Seq, Token};
-use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
+use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, UNDELIVERED_KEPT};
 use crate::outbox::Mail;
+use crate::time::Mono;
 
 /// Where the tail of a mailbox is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,10 @@ pub(crate) struct Mailbox {
     tail: Tail,
     /// Whether a `now` message may be on disk, before which none may be written.
     now_on_disk: bool,
+    /// When everything in it was left to the disk, if it was.
+    unloaded: Option<Mono>,
+    /// Confirmed since rows were asked for: the answer may still hold them.
+    confirmed: Vec<Seq>,
 }
 
 impl Mailbox {
@@ -43,20 +48,24 @@ impl Mailbox {
             bytes: 0,
             tail: Tail::Memory,
             now_on_disk: false,
+            unloaded: None,
+            confirmed: Vec::new(),
         }
     }
 
     /// A mailbox of which nothing is in memory.
-    pub(crate) fn on_disk() -> Self {
+    pub(crate) fn on_disk(now: Mono) -> Self {
         Self {
             tail: Tail::Disk(Seq(0)),
             now_on_disk: true,
+            unloaded: Some(now),
             ..Self::new()
         }
     }
 
     /// Takes a new message; beyond the bound only its row exists.
     pub(crate) fn put(&mut self, mail: Mail) {
+        self.unloaded = None;
         let full = self.queue.len() >= MAILBOX_MESSAGES_MAX || self.bytes >= MAILBOX_BYTES_MAX;
         // What is held must not starve what is not: a `now` stays in memory, up to twice the
         // bound, unless an earlier one is on disk.
@@ -139,6 +148,8 @@ impl Mailbox {
                     token,
                     more: false,
                 };
+                self.confirmed.clear();
+                self.unloaded = None;
                 Some(after)
             }
             Tail::Memory | Tail::Disk(_) | Tail::Loading { .. } => None,
@@ -148,6 +159,14 @@ impl Mailbox {
     /// Whether `token` is the answer waited for; an answer to an earlier owner's question is not.
     pub(crate) fn awaits(&self, answer: Token) -> bool {
         matches!(self.tail, Tail::Loading { token, .. } if token == answer)
+    }
+
+    /// A message for this key reached its recipient.
+    pub(crate) fn confirmed(&mut self, seq: Seq) {
+        let loading = matches!(self.tail, Tail::Loading { .. });
+        if loading && self.confirmed.len() <= MAILBOX_MESSAGES_MAX {
+            self.confirmed.push(seq);
+        }
     }
 
     /// The rows asked for; `more` if the limit cut them, `last` the highest read.
@@ -160,8 +179,15 @@ impl Mailbox {
         else {
             return;
         };
+        let confirmed = std::mem::take(&mut self.confirmed);
+        if confirmed.len() > MAILBOX_MESSAGES_MAX {
+            // Too many to tell which rows are old: they are asked for again.
+            return self.load_failed();
+        }
         for mail in mails {
-            self.put_back(mail);
+            if !confirmed.contains(&mail.seq) {
+                self.put_back(mail);
+            }
         }
         if more || came_since {
             self.tail = Tail::Disk(last.unwrap_or(after).max(after));
@@ -179,10 +205,16 @@ impl Mailbox {
     }
 
     /// Gives up the memory part: the owner is gone, the rows are on disk.
-    pub(crate) fn unload(&mut self) {
+    pub(crate) fn unload(&mut self, now: Mono) {
         if !self.is_empty() {
-            *self = Self::on_disk();
+            *self = Self::on_disk(now);
         }
+    }
+
+    /// Whether it stands for rows only, which retention has deleted by now.
+    pub(crate) fn outdated(&self, now: Mono) -> bool {
+        let left = self.unloaded.filter(|_| self.queue.is_empty());
+        left.is_some_and(|then| now.since(then) > UNDELIVERED_KEPT)
     }
 
     /// Whether nothing waits, in memory or on disk.
@@ -267,6 +299,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_confirmed_meanwhile_is_not_taken_from_the_answer() {
+        let mut mailbox = Mailbox::on_disk(Mono(0));
+        mailbox.confirmed(Seq(1));
+        assert_eq!(mailbox.begin_load(Token(1)), Some(Seq(0)));
+        mailbox.confirmed(Seq(2));
+        mailbox.loaded((1..=3).map(mail).collect(), Some(Seq(3)), false);
+        let read: Vec<_> = std::iter::from_fn(|| mailbox.take(0))
+            .map(|m| m.seq.0)
+            .collect();
+        assert_eq!(read, [1, 3]);
+    }
+
+    #[test]
+    fn an_answer_older_than_too_many_confirmations_is_asked_for_again() {
+        let mut mailbox = Mailbox::on_disk(Mono(0));
+        assert_eq!(mailbox.begin_load(Token(1)), Some(Seq(0)));
+        let many = MAILBOX_MESSAGES_MAX as u64 + 1;
+        (1..=many).for_each(|seq| mailbox.confirmed(Seq(seq)));
+        mailbox.loaded(vec![mail(1)], Some(Seq(1)), false);
+        assert_eq!(mailbox.len(), 0);
+        assert_eq!(mailbox.begin_load(Token(2)), Some(Seq(0)));
+    }
+
+    #[test]
     fn what_comes_back_keeps_its_place() {
         let mut mailbox = Mailbox::new();
         mailbox.put(mail(5));
@@ -279,12 +335,23 @@ mod tests {
     }
 
     #[test]
+    fn it_is_outdated_once_its_rows_are_deleted() {
+        let later = Mono(UNDELIVERED_KEPT.0 + 1);
+        assert!(!Mailbox::on_disk(Mono(0)).outdated(Mono(UNDELIVERED_KEPT.0)));
+        assert!(Mailbox::on_disk(Mono(0)).outdated(later));
+        let mut mailbox = Mailbox::on_disk(Mono(0));
+        mailbox.put(mail(1));
+        assert!(!mailbox.outdated(later), "it has mail that is younger");
+        assert!(!Mailbox::new().outdated(later));
+    }
+
+    #[test]
     fn unloading_leaves_only_the_rows() {
         let mut mailbox = Mailbox::new();
-        mailbox.unload();
+        mailbox.unload(Mono(0));
         assert!(mailbox.is_empty());
         mailbox.put(mail(1));
-        mailbox.unload();
+        mailbox.unload(Mono(0));
         assert_eq!(mailbox.len(), 0);
         assert!(!mailbox.is_empty());
         assert_eq!(mailbox.begin_load(Token(1)), Some(Seq(0)));

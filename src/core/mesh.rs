@@ -11,7 +11,7 @@ use crate::ids::PubKey;
 use crate::mailbox::Mailbox;
 use crate::peer::{Kind, MemberIx, MeshIx};
 use crate::rows::{Group, MemberRow, MeshRow, PeerStateRow};
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 
 /// One mesh and everything that is looked up by its key.
 #[derive(Debug)]
@@ -32,7 +32,12 @@ pub(crate) struct Mesh {
     pub(crate) by_session_id: HashMap<u64, u32, Hasher>,
     /// Undelivered direct messages by the key they are for; no entry means none.
     pub(crate) mailboxes: HashMap<PubKey, Mailbox, Hasher>,
+    /// How many mailboxes there may be before the outdated are looked for.
+    mailboxes_swept: usize,
 }
+
+/// Mailboxes of one mesh below which nothing is swept.
+const MAILBOXES_FEW: usize = 1024;
 
 impl Mesh {
     /// A mesh as its row says, without members.
@@ -48,6 +53,7 @@ impl Mesh {
             by_session_key: HashMap::with_hasher(hasher.clone()),
             by_session_id: HashMap::with_hasher(hasher.clone()),
             mailboxes: HashMap::with_hasher(hasher.clone()),
+            mailboxes_swept: MAILBOXES_FEW,
         };
         mesh.update(row);
         mesh
@@ -60,6 +66,21 @@ impl Mesh {
         self.policy = row
             .self_editable
             .and_then(|text| RawValue::from_string(text).ok());
+    }
+
+    /// The mailbox of a key, made by `new` if there is none. Each time their number has doubled,
+    /// those go whose rows retention has deleted by now.
+    pub(crate) fn mailbox_or(
+        &mut self,
+        now: Mono,
+        key: PubKey,
+        new: impl FnOnce() -> Mailbox,
+    ) -> &mut Mailbox {
+        if self.mailboxes.len() >= self.mailboxes_swept {
+            self.mailboxes.retain(|_, mailbox| !mailbox.outdated(now));
+            self.mailboxes_swept = MAILBOXES_FEW.max(2 * self.mailboxes.len());
+        }
+        self.mailboxes.entry(key).or_insert_with(new)
     }
 
     /// The name for people: name, else slug, else id (protocol.md §4 check 6).

@@ -11,8 +11,10 @@ use crate::limits::{CONFLICT_ANSWER, CONFLICT_TAKEOVERS, CONFLICT_WINDOW};
 use crate::peer::{Lease, Rivalry};
 use crate::shard::{Shard, Timer, Turn};
 
-/// Frames held for a challenger; one that sends more before its answer is refused.
+/// Frames, and their bytes, held for a challenger; one that sends more before its answer is
+/// closed.
 const HELD_MAX: usize = 64;
+const HELD_BYTES_MAX: usize = 256 * 1024;
 
 impl Shard {
     /// A hello for a present session: reattach, take over, or ask the incumbent first.
@@ -92,7 +94,8 @@ impl Shard {
     /// A frame of a challenger waits for its hello's answer.
     pub(crate) fn hold_frame(&mut self, t: &mut Turn<'_>, conn: ConnId, slot: u32, text: &str) {
         if let Some(Attachment::Contending { held, .. }) = self.attachments.get_mut(conn) {
-            if held.len() < HELD_MAX {
+            let bytes: usize = held.iter().map(|frame| frame.len()).sum();
+            if held.len() < HELD_MAX && bytes + text.len() <= HELD_BYTES_MAX {
                 held.push(text.into());
                 return;
             }

@@ -46,6 +46,8 @@ pub(crate) enum Timer {
     Working(u32),
     /// The incumbent's time to answer a challenger.
     Conflict(u32),
+    /// Mail that the disk did not give; not cancelled, since asking twice harms nothing.
+    Mailbox(u32),
 }
 
 /// Who waits for a store operation or query.
@@ -182,6 +184,7 @@ impl Shard {
                 Timer::Watermark(peer) => self.watermark_due(t, peer),
                 Timer::Working(slot) => self.working_over(t, slot),
                 Timer::Conflict(slot) => self.incumbent_silent(t, slot),
+                Timer::Mailbox(slot) => self.mailbox_due(t, slot),
             }
         }
     }
@@ -324,7 +327,7 @@ impl Shard {
             BootRow::Member(row) => self.member_put(t, row),
             BootRow::PeerState(row) => self.peer_state_put(row),
             BootRow::Presence(row) => self.restore(t, *row),
-            BootRow::Mailbox(row) => self.mailbox_found(&row),
+            BootRow::Mailbox(row) => self.mailbox_found(t.now.mono, &row),
         }
     }
 

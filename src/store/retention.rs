@@ -4,13 +4,11 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::apply;
+use crate::core::limits::UNDELIVERED_KEPT;
 use crate::core::time::{Millis, Wall};
 
 /// Delivered messages are kept for `message_status`.
 pub(super) const DELIVERED_KEPT: Millis = Millis::secs(24 * 3600);
-
-/// Undelivered messages wait this long for their recipient (design.md I4).
-pub(super) const UNDELIVERED_KEPT: Millis = Millis::secs(7 * 24 * 3600);
 
 /// Ended presences are kept for people who look.
 pub(super) const ENDED_KEPT: Millis = Millis::secs(7 * 24 * 3600);

@@ -163,3 +163,29 @@ fn two_key_less_sessions_of_one_member_reach_each_other() {
     assert_eq!(world.texts(second), ["to my other self"]);
     assert!(world.texts(first).is_empty());
 }
+
+#[test]
+fn mail_that_the_disk_does_not_give_is_asked_for_again() {
+    let mut world = World::new();
+    let target = keys(21).public();
+    world.input(Input::Boot(BootRow::Mailbox(crate::rows::MailboxRow {
+        mesh_id: MESH.into(),
+        target,
+    })));
+    let queries = |world: &World| -> Vec<Token> {
+        let asked = world.fx.iter().filter_map(|effect| match effect {
+            Effect::Query { token, .. } => Some(*token),
+            _ => None,
+        });
+        asked.collect()
+    };
+    world.join(launched(2, 21, "b"));
+    assert_eq!(queries(&world).len(), 1);
+    let token = queries(&world)[0];
+    let result = Err(crate::rows::StoreFailure::Full);
+    world.input(Input::Answered { token, result });
+    world.pass(Millis(999));
+    assert_eq!(queries(&world).len(), 1);
+    world.pass(Millis(11));
+    assert_eq!(queries(&world).len(), 2);
+}

@@ -43,6 +43,31 @@ fn online_to_grace_to_online_is_silent() {
 }
 
 #[test]
+fn a_return_under_a_siblings_session_id_replaces_it() {
+    let (mut world, observer, bob) = observed();
+    let sibling = world.join(launched(2, 22, "other"));
+    world.close(bob, Closing::Abrupt);
+    let back = world.join(launched(2, 21, "other"));
+    assert_eq!(
+        world.frames(back)[0]["type"],
+        "hello_ack",
+        "the first frame"
+    );
+    assert_eq!(world.ack(back)["reattached"], true);
+    assert_eq!(world.closed(sibling), Some(Close::SESSION_REPLACED));
+    assert_eq!(world.ends(), [LeaseEnd::Replaced]);
+    assert_eq!(
+        world.events(observer),
+        ["peer_joined", "peer_joined", "peer_left"]
+    );
+    let newest = world.join(launched(2, 23, "other"));
+    assert_eq!(world.closed(back), Some(Close::SESSION_REPLACED));
+    world.close(sibling, Closing::Abrupt);
+    assert!(world.closed(newest).is_none());
+    assert_eq!(world.recount(), (2, 0));
+}
+
+#[test]
 fn grace_is_a_lower_bound_and_ends_once() {
     let (mut world, observer, bob) = observed();
     world.close(bob, Closing::Abrupt);

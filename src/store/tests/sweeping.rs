@@ -1,8 +1,9 @@
 //! Retention.
 
 use super::*;
+use crate::core::limits::UNDELIVERED_KEPT;
 use crate::core::time::Millis;
-use crate::store::retention::{DELIVERED_KEPT, Step, Sweep, UNDELIVERED_KEPT};
+use crate::store::retention::{DELIVERED_KEPT, Step, Sweep};
 
 const NOW: Wall = Wall(1_700_000_000_000);
 

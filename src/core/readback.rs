@@ -1,0 +1,145 @@
+//! Mail that is read back from disk: asked for when a mailbox's memory part has drained, put in
+//! its place when the answer comes, and asked for again if the disk fails.
+
+use crate::ids::{PubKey, Seq, Token};
+use crate::limits::{MAILBOX_LOAD_ROWS, MAILBOX_RETRY};
+use crate::outbox::Mail;
+use crate::peer::{MemberIx, MeshIx};
+use crate::rows::{MessageRow, StoreAnswer, StoreFailure, StoreQuery};
+use crate::shard::{Shard, Timer, Turn, Waiting};
+
+impl Shard {
+    /// Asks the store for more, where a session's mail goes on on disk.
+    pub(crate) fn read_on(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        if peer.conn().is_none() || !peer.outbox.has_room() {
+            return;
+        }
+        let mesh = peer.mesh;
+        for key in self.mail_keys(slot, peer).into_iter().flatten() {
+            let token = self.next_token();
+            let Some(found) = self.mesh_mut(mesh) else {
+                return;
+            };
+            let Some(after) = found
+                .mailboxes
+                .get_mut(&key)
+                .and_then(|m| m.begin_load(token))
+            else {
+                continue;
+            };
+            let mesh_id = found.id.to_string();
+            let limit = MAILBOX_LOAD_ROWS;
+            let query = StoreQuery::Mailbox {
+                mesh_id,
+                target: key,
+                after,
+                limit,
+            };
+            self.query(t, token, query, Waiting::Mailbox(mesh, key));
+        }
+    }
+
+    /// The rows of a mailbox came.
+    pub(crate) fn mailbox_answered(
+        &mut self,
+        t: &mut Turn<'_>,
+        token: Token,
+        (mesh, key): (MeshIx, PubKey),
+        result: Result<StoreAnswer, StoreFailure>,
+    ) {
+        let holder = self
+            .mesh(mesh)
+            .and_then(|m| m.by_session_key.get(&key).copied());
+        let member = self.mesh(mesh).and_then(|m| m.by_key.get(&key).copied());
+        let rows = match result {
+            Ok(StoreAnswer::Mailbox { rows, more }) => Some((rows, more)),
+            Ok(StoreAnswer::Message(_)) | Err(_) => None,
+        };
+        let loaded = rows.map(|(rows, more)| {
+            let last = rows.last().map(|row| row.seq);
+            let fresh = rows
+                .into_iter()
+                .filter(|row| !self.in_flight(holder, member, row.seq));
+            (
+                fresh
+                    .filter_map(|row| self.mail_of_row(mesh, row))
+                    .collect(),
+                last,
+                more,
+            )
+        });
+        let Some(found) = self.mesh_mut(mesh) else {
+            return;
+        };
+        let Some(mailbox) = found.mailboxes.get_mut(&key).filter(|m| m.awaits(token)) else {
+            return;
+        };
+        match loaded {
+            Some((mails, last, more)) => mailbox.loaded(mails, last, more),
+            None => {
+                mailbox.load_failed();
+                return self.read_later(t, holder, member);
+            }
+        }
+        if mailbox.is_empty() {
+            found.mailboxes.remove(&key);
+        }
+        if let Some(slot) = holder {
+            self.drain(t, slot);
+        }
+        if let Some(member) = member {
+            self.drain_member(t, member);
+        }
+    }
+
+    /// The disk did not answer: whoever waits for that mail asks again in a while.
+    fn read_later(&mut self, t: &Turn<'_>, holder: Option<u32>, member: Option<MemberIx>) {
+        let sessions = member.and_then(|ix| self.member(ix)).map(|m| &m.sessions);
+        let waiting = holder.or_else(|| sessions?.values().next().copied());
+        if let Some(slot) = waiting {
+            let due = t.now.mono.after(MAILBOX_RETRY);
+            self.wheel.insert(due, Timer::Mailbox(slot));
+        }
+    }
+
+    /// Asks again for the mail of a session, and of its siblings.
+    pub(crate) fn mailbox_due(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        let member = peer.member;
+        self.drain(t, slot);
+        self.drain_member(t, member);
+    }
+
+    /// Whether a row read from disk is on its way to a socket already.
+    fn in_flight(&self, holder: Option<u32>, member: Option<MemberIx>, seq: Seq) -> bool {
+        let siblings = member
+            .and_then(|ix| self.member(ix))
+            .map(|m| m.sessions.values().copied());
+        let mut slots = holder.into_iter().chain(siblings.into_iter().flatten());
+        slots.any(|slot| {
+            self.peers
+                .get_slot(slot)
+                .is_some_and(|peer| peer.outbox.holds(seq))
+        })
+    }
+
+    fn mail_of_row(&self, mesh: MeshIx, row: MessageRow) -> Option<Mail> {
+        let target = PubKey::parse(&row.target_spec)?;
+        let frame = self.push_frame(mesh, &row, Some(&target));
+        Some(Mail {
+            seq: row.seq,
+            target,
+            priority: row.priority,
+            sender_member: row.sender_member_pubkey,
+            sender_session: row.sender_session_pubkey,
+            sender_presence: None,
+            client_message_id: row.client_message_id.map(String::into_boxed_str),
+            frame,
+        })
+    }
+}
