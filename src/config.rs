@@ -60,6 +60,10 @@ pub struct ServeConfig {
     pub durability: Durability,
     /// Largest WebSocket message taken, in bytes.
     pub max_frame_bytes: usize,
+    /// New connections per minute of one source address, on each loop; 0 means no limit.
+    pub source_rate: u32,
+    /// New connections one source address may make at once, on each loop.
+    pub source_burst: u32,
     /// How log lines look.
     pub log: LogFormat,
     /// What the core needs.
@@ -74,6 +78,8 @@ impl Default for ServeConfig {
             threads: 1,
             durability: Durability::Full,
             max_frame_bytes: 2 * 1024 * 1024,
+            source_rate: 12_000,
+            source_burst: 8192,
             log: LogFormat::Text,
             core: CoreConfig::default(),
         }
@@ -164,6 +170,8 @@ impl ServeOptions {
             threads: self.threads.unwrap_or(default.threads),
             durability: self.durability.unwrap_or(default.durability),
             max_frame_bytes: self.max_frame_bytes.unwrap_or(default.max_frame_bytes),
+            source_rate: self.source_rate.unwrap_or(default.source_rate),
+            source_burst: self.source_burst.unwrap_or(default.source_burst),
             log: self.log.unwrap_or(default.log),
             core: CoreConfig {
                 grace,
@@ -235,11 +243,16 @@ impl ServeConfig {
                 core.max_message_bytes, self.max_frame_bytes
             )));
         }
-        if core.send_rate > 0 && core.send_burst == 0 {
-            return Err(ConfigError::Impossible(
-                "send-burst 0 lets nobody send anything; use 1 or more, or send-rate 0 for no limit"
-                    .to_owned(),
-            ));
+        for (what, rate, burst, verb) in [
+            ("send", core.send_rate, core.send_burst, "send anything"),
+            ("source", self.source_rate, self.source_burst, "connect"),
+        ] {
+            if rate > 0 && burst == 0 {
+                return Err(ConfigError::Impossible(format!(
+                    "{what}-burst 0 lets nobody {verb}; use 1 or more, or {what}-rate 0 for no \
+                     limit"
+                )));
+            }
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use protocol::{Reply, Request};
-pub use server::AdminServer;
+pub use server::{AdminServer, read_request};
 
 use crate::shell::Control;
 

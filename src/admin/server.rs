@@ -186,21 +186,30 @@ fn serve_one(mut stream: UnixStream, handler: &impl Fn(Request) -> Reply) {
     {
         return;
     }
-    let line = match read_line(&mut stream) {
-        Ok(line) => line,
-        Err(error) => return refuse(stream, &format!("request not read: {error}")),
-    };
-    let reply = match serde_json::from_slice::<Request>(&line) {
+    let reply = match read_request(&mut stream) {
         Ok(request) => handler(request),
-        Err(error) => Reply::Refused(format!(
-            "request not understood ({error}); broker and command may differ in version"
-        )),
+        Err(refusal) => *refusal,
     };
     answer(stream, &reply);
 }
 
+/// Reads one request, or says why it is none.
+///
+/// # Errors
+/// The refusal to answer with.
+#[doc(hidden)]
+pub fn read_request(input: &mut impl Read) -> Result<Request, Box<Reply>> {
+    let line = read_line(input)
+        .map_err(|error| Box::new(Reply::Refused(format!("request not read: {error}"))))?;
+    serde_json::from_slice(&line).map_err(|error| {
+        Box::new(Reply::Refused(format!(
+            "request not understood ({error}); broker and command may differ in version"
+        )))
+    })
+}
+
 /// Reads to the first newline or the end.
-fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+fn read_line(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let mut piece = [0; 4096];
     for _ in 0..PIECES_MAX {

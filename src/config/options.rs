@@ -107,6 +107,19 @@ pub struct ServeOptions {
     #[arg(long, env = "HOLDFAST_SEND_BURST", value_name = "N")]
     pub send_burst: Option<u32>,
 
+    /// New connections per minute of one source address and loop, 0 for no limit [default: 12000]
+    ///
+    /// Beyond it, and beyond --source-burst, a connection is reset before it can ask for anything.
+    /// This machine itself is never limited; an IPv6 network of 64 bits counts as one address.
+    #[arg(long, env = "HOLDFAST_SOURCE_RATE", value_name = "PER_MINUTE")]
+    pub source_rate: Option<u32>,
+
+    /// Connections one address may open at once before --source-rate applies [default: 8192]
+    ///
+    /// A site behind one address whose sessions all come back together must fit.
+    #[arg(long, env = "HOLDFAST_SOURCE_BURST", value_name = "N")]
+    pub source_burst: Option<u32>,
+
     /// What an acknowledged message survives [default: full]
     ///
     /// full: kill -9 and power loss (every commit is flushed to the disk). normal: kill -9, but
@@ -136,7 +149,16 @@ impl ServeOptions {
             path: path.to_owned(),
             source,
         })?;
-        toml::from_str(&text).map_err(|error| {
+        Self::from_toml(&text, path)
+    }
+
+    /// Reads the options of a TOML text, which came from `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Malformed`] with the line, also for a key that is no option.
+    #[doc(hidden)]
+    pub fn from_toml(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
             let before = error
                 .span()
                 .and_then(|span| text.get(..span.start))
@@ -166,6 +188,8 @@ impl ServeOptions {
             max_frame_bytes: self.max_frame_bytes.or(below.max_frame_bytes),
             send_rate: self.send_rate.or(below.send_rate),
             send_burst: self.send_burst.or(below.send_burst),
+            source_rate: self.source_rate.or(below.source_rate),
+            source_burst: self.source_burst.or(below.source_burst),
             durability: self.durability.or(below.durability),
             log: self.log.or(below.log),
         }

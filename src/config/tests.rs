@@ -72,6 +72,7 @@ fn nothing_said_means_the_defaults() {
     assert_eq!(core.max_sessions_per_mesh, 10_000);
     assert_eq!(core.max_message_bytes, 65_536);
     assert_eq!((core.send_rate, core.send_burst), (60, 10));
+    assert_eq!((config.source_rate, config.source_burst), (12_000, 8192));
 }
 
 #[test]
@@ -101,6 +102,8 @@ fn every_option_can_be_set_in_the_file() {
         max-frame-bytes = 8000
         send-rate = 9
         send-burst = 11
+        source-rate = 12
+        source-burst = 13
         durability = "normal"
         log = "json"
     "#;
@@ -155,6 +158,7 @@ fn impossible_values_are_refused_by_name() {
         ("--max-message-bytes", "100000000", "between 1 and"),
         ("--max-frame-bytes", "65536", "fits no frame"),
         ("--send-burst", "0", "send-rate 0 for no limit"),
+        ("--source-burst", "0", "source-rate 0 for no limit"),
     ] {
         let line = refusal(&[flag, value], None);
         assert!(line.contains(want), "{flag} {value}: {line}");

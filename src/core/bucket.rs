@@ -7,14 +7,15 @@ const TOKEN: u64 = 60_000;
 
 /// A balance that refills by `per_minute` units each millisecond: exact at any rate and step.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bucket {
+pub struct Bucket {
     balance: u64,
     at: Mono,
 }
 
 impl Bucket {
     /// A full bucket.
-    pub(crate) fn full(burst: u32, now: Mono) -> Self {
+    #[must_use]
+    pub fn full(burst: u32, now: Mono) -> Self {
         Self {
             balance: u64::from(burst) * TOKEN,
             at: now,
@@ -22,21 +23,30 @@ impl Bucket {
     }
 
     /// Takes one token; `per_minute` 0 means no limit.
-    pub(crate) fn take(&mut self, now: Mono, per_minute: u32, burst: u32) -> bool {
+    pub fn take(&mut self, now: Mono, per_minute: u32, burst: u32) -> bool {
         if per_minute == 0 {
             return true;
         }
-        let refill = now.since(self.at).0.saturating_mul(u64::from(per_minute));
+        self.balance = self.balance_at(now, per_minute, burst);
         self.at = now;
-        self.balance = self
-            .balance
-            .saturating_add(refill)
-            .min(u64::from(burst) * TOKEN);
         let taken = self.balance >= TOKEN;
         if taken {
             self.balance -= TOKEN;
         }
         taken
+    }
+
+    /// Whether it is as good as a new one.
+    #[must_use]
+    pub fn is_full(&self, now: Mono, per_minute: u32, burst: u32) -> bool {
+        self.balance_at(now, per_minute, burst) == u64::from(burst) * TOKEN
+    }
+
+    fn balance_at(&self, now: Mono, per_minute: u32, burst: u32) -> u64 {
+        let refill = now.since(self.at).0.saturating_mul(u64::from(per_minute));
+        self.balance
+            .saturating_add(refill)
+            .min(u64::from(burst) * TOKEN)
     }
 }
 

@@ -12,7 +12,7 @@
 
 mod admission;
 mod attachment;
-mod bucket;
+pub mod bucket;
 pub mod canon;
 mod cwds;
 mod delivery;

@@ -64,6 +64,9 @@ pub const CONFLICT_TAKEOVERS: u8 = 3;
 /// See [`CONFLICT_TAKEOVERS`].
 pub const CONFLICT_WINDOW: Millis = Millis::secs(10);
 
+/// Hellos a joined socket may say again within [`CONFLICT_WINDOW`]: each costs a signature check.
+pub const REPEATED_HELLOS: u8 = 8;
+
 /// How long the incumbent has to answer a conflict ping (design.md §8.1).
 pub const CONFLICT_ANSWER: Millis = Millis::secs(2);
 

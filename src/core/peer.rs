@@ -58,6 +58,8 @@ pub(crate) struct About {
 #[derive(Debug, Default)]
 pub(crate) struct Rivalry {
     pub(crate) takeovers: u8,
+    /// Hellos repeated on a socket that had joined.
+    pub(crate) repeats: u8,
     pub(crate) since: Mono,
     pub(crate) challenger: Option<Challenger>,
 }

@@ -7,14 +7,26 @@ use crate::effect::Effect;
 use crate::event::Event;
 use crate::hello::{Hello, Refusal};
 use crate::ids::ConnId;
-use crate::limits::{CONFLICT_ANSWER, CONFLICT_TAKEOVERS, CONFLICT_WINDOW};
+use crate::limits::{CONFLICT_ANSWER, CONFLICT_TAKEOVERS, CONFLICT_WINDOW, REPEATED_HELLOS};
 use crate::peer::{Lease, Rivalry};
 use crate::shard::{Shard, Timer, Turn};
+use crate::time::Mono;
 
 /// Frames, and their bytes, held for a challenger; one that sends more before its answer is
 /// closed.
 const HELD_MAX: usize = 64;
 const HELD_BYTES_MAX: usize = 256 * 1024;
+
+/// What happened within the window, which begins anew if it has passed.
+fn recent(rivalry: &mut Option<Box<Rivalry>>, now: Mono) -> &mut Rivalry {
+    let rivalry = rivalry.get_or_insert_default();
+    if now.since(rivalry.since) > CONFLICT_WINDOW {
+        rivalry.since = now;
+        rivalry.takeovers = 0;
+        rivalry.repeats = 0;
+    }
+    rivalry
+}
 
 impl Shard {
     /// A hello for a present session: reattach, take over, or ask the incumbent first.
@@ -31,15 +43,9 @@ impl Shard {
         let Lease::Online(incumbent) = peer.lease else {
             return self.reattach(t, slot, conn, &hello);
         };
-        let rivalry = peer.rivalry.get_or_insert_default();
+        let rivalry = recent(&mut peer.rivalry, t.now.mono);
         if rivalry.challenger.is_some() {
             return self.refuse_rival(t, slot, conn);
-        }
-        if t.now.mono.since(rivalry.since) > CONFLICT_WINDOW {
-            **rivalry = Rivalry {
-                since: t.now.mono,
-                ..Rivalry::default()
-            };
         }
         rivalry.takeovers = rivalry.takeovers.saturating_add(1);
         if rivalry.takeovers < CONFLICT_TAKEOVERS {
@@ -60,6 +66,16 @@ impl Shard {
             conn: incumbent,
             watermark,
         });
+    }
+
+    /// Whether a socket that has joined may say hello once more.
+    pub(crate) fn may_repeat_hello(&mut self, t: &Turn<'_>, slot: u32) -> bool {
+        let Some(peer) = self.peers.get_slot_mut(slot) else {
+            return false;
+        };
+        let rivalry = recent(&mut peer.rivalry, t.now.mono);
+        rivalry.repeats = rivalry.repeats.saturating_add(1);
+        rivalry.repeats <= REPEATED_HELLOS
     }
 
     /// The incumbent showed that it lives.

@@ -17,9 +17,7 @@ use rustix::net::{
 
 use super::connection::Phase;
 use super::limiter::Limiter;
-use super::limits::{
-    ACCEPT_RETRY, ACCEPTS_PER_TURN, SEND_BUFFER_BYTES, SOURCE_BURST, SOURCE_PER_MINUTE,
-};
+use super::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN, SEND_BUFFER_BYTES};
 use super::reactor::Loop;
 use super::{http, observe};
 use crate::core::time::Millis;
@@ -118,7 +116,8 @@ enum Attempt {
 
 /// The task that accepts. `listener` and `polled` are one socket, seen by us and by the runtime.
 pub(super) async fn run(lp: Rc<Loop>, listener: TcpListener, polled: monoio::net::TcpListener) {
-    let mut sources = Limiter::new(SOURCE_BURST, SOURCE_PER_MINUTE);
+    let (burst, per_minute) = lp.shared.source_limit;
+    let mut sources = Limiter::new(burst, per_minute);
     let mut paused = false;
     loop {
         if !paused && polled.readable(false).await.is_err() {

@@ -122,8 +122,7 @@ impl Server {
         let lanes = lanes(count)?;
         store.start(Arc::new(Sink(Arc::clone(&lanes))));
         let admin_store = store.admin();
-        let max_body = config.core.max_message_bytes;
-        let shared = Arc::new(Shared::new(lanes, driver, store, max_body, sockets_max));
+        let shared = Arc::new(Shared::new(lanes, driver, store, &config, sockets_max));
         let (notify, notices) = mpsc::channel();
         let control = Control::new(Arc::clone(&shared), admin_store, address);
         let mut server = Self {

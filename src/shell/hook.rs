@@ -28,14 +28,19 @@ pub(super) enum Outcome {
 }
 
 /// A hook's body, as far as it says anything.
-struct Posted {
-    cwd: Option<String>,
-    status: Option<String>,
-    pid: Option<i64>,
+pub struct Posted {
+    /// Working directory of the session meant.
+    pub cwd: Option<String>,
+    /// What it is doing.
+    pub status: Option<String>,
+    /// Its process.
+    pub pid: Option<i64>,
 }
 
 impl Posted {
-    fn parse(body: &[u8]) -> Option<Self> {
+    /// What a body says; None if it is not JSON.
+    #[must_use]
+    pub fn parse(body: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(body).ok()?;
         let text = |name: &str| {
             value
@@ -52,7 +57,9 @@ impl Posted {
         })
     }
 
-    fn bucket(&self) -> String {
+    /// What its rate is counted by (protocol.md §2.3).
+    #[must_use]
+    pub fn bucket(&self) -> String {
         format!(
             "{}:{}",
             self.pid.unwrap_or(0),

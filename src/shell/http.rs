@@ -3,7 +3,7 @@
 //! Heads are capped and timed, bodies are capped, a connection serves a bounded number of
 //! requests. Must not: know presence; what routes answer comes from `routes.rs`.
 
-mod head;
+pub(super) mod head;
 mod reply;
 mod routes;
 

@@ -7,62 +7,44 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::limits::LIMITER_KEYS_MAX;
+use crate::core::bucket::Bucket;
 use crate::core::time::Mono;
-
-/// One token, in units earned per millisecond at a rate of 1 per minute.
-const TOKEN: u64 = 60_000;
 
 /// See the module.
 pub(super) struct Limiter<K> {
     buckets: HashMap<K, Bucket>,
-    burst: u64,
-    per_minute: u64,
-}
-
-struct Bucket {
-    balance: u64,
-    at: Mono,
+    burst: u32,
+    per_minute: u32,
 }
 
 impl<K: Eq + Hash> Limiter<K> {
-    /// Full buckets of `burst` tokens that refill at `per_minute`.
+    /// Full buckets of `burst` tokens that refill at `per_minute`; 0 means no limit.
     pub(super) fn new(burst: u32, per_minute: u32) -> Self {
         Self {
             buckets: HashMap::new(),
-            burst: u64::from(burst) * TOKEN,
-            per_minute: u64::from(per_minute),
+            burst,
+            per_minute,
         }
     }
 
     /// Takes one token of `key`; false if none is left.
     pub(super) fn take(&mut self, key: K, now: Mono) -> bool {
+        let (burst, rate) = (self.burst, self.per_minute);
+        if rate == 0 {
+            return true;
+        }
         if self.buckets.len() >= LIMITER_KEYS_MAX && !self.buckets.contains_key(&key) {
-            let (burst, rate) = (self.burst, self.per_minute);
             self.buckets
-                .retain(|_, bucket| bucket.balance_at(now, burst, rate) < burst);
+                .retain(|_, bucket| !bucket.is_full(now, rate, burst));
             if self.buckets.len() >= LIMITER_KEYS_MAX {
                 return true;
             }
         }
-        let full = Bucket {
-            balance: self.burst,
-            at: now,
-        };
-        let bucket = self.buckets.entry(key).or_insert(full);
-        bucket.balance = bucket.balance_at(now, self.burst, self.per_minute);
-        bucket.at = now;
-        let taken = bucket.balance >= TOKEN;
-        if taken {
-            bucket.balance -= TOKEN;
-        }
-        taken
-    }
-}
-
-impl Bucket {
-    fn balance_at(&self, now: Mono, burst: u64, per_minute: u64) -> u64 {
-        let refill = now.since(self.at).0.saturating_mul(per_minute);
-        self.balance.saturating_add(refill).min(burst)
+        let bucket = self
+            .buckets
+            .entry(key)
+            .or_insert_with(|| Bucket::full(burst, now));
+        bucket.take(now, rate, burst)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::core::time::Millis;
 
 /// Largest request head; beyond it the answer is 431. The head decoder itself has no limit and
 /// panics on names of 64 KiB, so nothing longer may reach it.
-pub(super) const HEAD_BYTES_MAX: usize = 8 * 1024;
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 
 /// Time for a request head, then for its body, then between two requests of one connection.
 pub(super) const HTTP_TIMEOUT: Millis = Millis::secs(10);
@@ -48,13 +48,6 @@ pub(super) const ACCEPTS_PER_TURN: usize = 64;
 
 /// Descriptors kept back for the database, the admin socket and the runtime.
 pub(super) const RESERVED_DESCRIPTORS: u64 = 64;
-
-/// New connections one source address may make at once, on one loop: a site behind one address
-/// translation whose sessions all come back together is let in.
-pub(super) const SOURCE_BURST: u32 = 8192;
-
-/// New connections per minute of one source address, on one loop, in the long run.
-pub(super) const SOURCE_PER_MINUTE: u32 = 12_000;
 
 /// Source addresses and hook keys remembered by one limiter.
 pub(super) const LIMITER_KEYS_MAX: usize = 16 * 1024;

@@ -44,6 +44,15 @@ mod websocket;
 #[cfg(test)]
 mod tests;
 
+/// The decoders of what strangers send, for `tests/fuzz`. No part of the interface.
+#[doc(hidden)]
+pub mod decoders {
+    pub use super::hook::Posted;
+    pub use super::http::head::{Framing, Refusal, Request, decode, decode_body};
+    pub use super::limits::HEAD_BYTES_MAX;
+    pub use super::websocket::{Message, Reader, Violation};
+}
+
 pub use boot::{Server, StartError, serve};
 pub use control::Control;
 pub use log::init_log;

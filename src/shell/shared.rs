@@ -13,6 +13,7 @@ use super::limits::{HOOK_BURST, HOOK_PER_MINUTE, LANE_MESSAGES_MAX};
 use super::message::Message;
 use super::observe::Counters;
 use super::runtime::Driver;
+use crate::config::ServeConfig;
 use crate::core::time::Mono;
 use crate::store::{Completion, CompletionSink, Health, Store};
 
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) driver: Driver,
     /// Cap on request bodies.
     pub(super) max_body_bytes: usize,
+    /// Connections of one source address: at once, and per minute.
+    pub(super) source_limit: (u32, u32),
     /// Taken out, and closed, when the loops have ended.
     pub(super) store: RwLock<Option<Store>>,
     /// By the hash of a key, which strangers make as long as they like.
@@ -39,7 +42,7 @@ impl Shared {
         lanes: Arc<[Lane<Message>]>,
         driver: Driver,
         store: Store,
-        max_body_bytes: usize,
+        config: &ServeConfig,
         sockets_max: u64,
     ) -> Self {
         Self {
@@ -47,7 +50,8 @@ impl Shared {
             lanes,
             clock: Clock::start(),
             driver,
-            max_body_bytes,
+            max_body_bytes: config.core.max_message_bytes,
+            source_limit: (config.source_burst, config.source_rate),
             store: RwLock::new(Some(store)),
             hooks: Mutex::new(Limiter::new(HOOK_BURST, HOOK_PER_MINUTE)),
             hasher: RandomState::new(),

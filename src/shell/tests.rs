@@ -11,8 +11,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket, client::client};
 
 use super::{Server, StartError};
-use crate::config::{Durability, LogFormat, ServeConfig};
-use crate::core::limits::Config;
+use crate::config::{Durability, ServeConfig};
 
 const DRIVERS: [&str; 2] = ["io_uring", "epoll"];
 const MAX_FRAME: usize = 100_000;
@@ -35,8 +34,7 @@ fn config(folder: &TempDir, threads: u16) -> ServeConfig {
         threads,
         durability: Durability::Normal,
         max_frame_bytes: MAX_FRAME,
-        log: LogFormat::Text,
-        core: Config::default(),
+        ..ServeConfig::default()
     }
 }
 

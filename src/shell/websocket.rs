@@ -30,7 +30,7 @@ const TRUSTED_BYTES: usize = 4096;
 
 /// One thing a client said.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Message<'a> {
+pub enum Message<'a> {
     /// Text, or binary that is valid UTF-8.
     Text(&'a str),
     /// Binary that is not.
@@ -45,11 +45,11 @@ pub(super) enum Message<'a> {
 
 /// How a client broke the protocol; nothing more of it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Violation {
+pub struct Violation {
     /// What the close frame says.
-    pub(super) code: u16,
+    pub code: u16,
     /// Why, for the log and the close frame.
-    pub(super) reason: &'static str,
+    pub reason: &'static str,
 }
 
 const fn protocol(reason: &'static str) -> Violation {
@@ -67,7 +67,7 @@ const TOO_BIG: Violation = Violation {
 
 /// One connection's place in its stream of frames.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub struct Reader {
     partial: Option<Box<Partial>>,
 }
 
@@ -148,7 +148,7 @@ enum Step<'i> {
 impl Reader {
     /// The next message in `input`, which shrinks to what is not read yet; None when all of it is
     /// taken in. Messages of more than `max` bytes are refused, as soon as that is known.
-    pub(super) fn next<'m, 'i: 'm>(
+    pub fn next<'m, 'i: 'm>(
         &'m mut self,
         input: &mut &'i mut [u8],
         max: usize,
@@ -166,8 +166,8 @@ impl Reader {
     }
 
     /// Whether nothing is incomplete; then it holds no memory after the next call either.
-    #[cfg(test)]
-    fn is_idle(&self) -> bool {
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
         self.partial.is_none()
     }
 

@@ -110,6 +110,11 @@ impl Shard {
             req_id: fields.req_id(),
         };
         let done = match kind {
+            "hello" | "session_hello" if !self.may_repeat_hello(t, slot) => {
+                let message = "too many hellos on one connection; wait ten seconds";
+                t.send(conn, frames::error("rate_limited", message, None));
+                Ok(())
+            }
             "hello" => {
                 let hello = Hello::member(fields, t.now.wall);
                 self.greet_again(t, conn, slot, hello);

@@ -14,25 +14,29 @@ const METHOD_MAX: usize = 20;
 
 /// A request without its body.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: Method,
+pub struct Request {
+    /// What to do.
+    pub method: Method,
     /// As written, query string and all: routes match it whole.
-    pub(super) target: String,
+    pub target: String,
     version: Version,
     headers: HeaderMap,
 }
 
 /// How a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub enum Framing {
+    /// There is none.
     None,
+    /// After so many bytes.
     Length(usize),
+    /// With the chunk of length 0.
     Chunked,
 }
 
 /// What is wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// 400.
     Malformed,
     /// 431.
@@ -40,7 +44,7 @@ pub(super) enum Refusal {
 }
 
 /// Takes a head off `buffer`; None if it has not come whole.
-pub(super) fn decode(buffer: &mut BytesMut) -> Result<Option<Request>, Refusal> {
+pub fn decode(buffer: &mut BytesMut) -> Result<Option<Request>, Refusal> {
     let blank = buffer
         .iter()
         .take_while(|byte| matches!(byte, b'\r' | b'\n'))
@@ -97,19 +101,19 @@ fn target_of(bytes: &[u8]) -> Option<String> {
 
 impl Request {
     /// Whether it asks for a WebSocket, rightly or not.
-    pub(super) fn wants_websocket(&self) -> bool {
+    pub fn wants_websocket(&self) -> bool {
         self.has_token(&UPGRADE, "websocket")
     }
 
     /// Whether it names the one version there is.
-    pub(super) fn is_websocket_13(&self) -> bool {
+    pub fn is_websocket_13(&self) -> bool {
         self.headers
             .get("sec-websocket-version")
             .is_some_and(|version| version == "13")
     }
 
     /// For tungstenite, which looks at the method, the version and the headers.
-    pub(super) fn as_http(&self) -> http::Request<()> {
+    pub fn as_http(&self) -> http::Request<()> {
         let mut request = http::Request::new(());
         *request.method_mut() = self.method.clone();
         *request.version_mut() = self.version;
@@ -118,12 +122,12 @@ impl Request {
     }
 
     /// Whether its answer has no body.
-    pub(super) fn is_head(&self) -> bool {
+    pub fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }
 
     /// Whether another request may follow.
-    pub(super) fn keep_alive(&self) -> bool {
+    pub fn keep_alive(&self) -> bool {
         if self.version == Version::HTTP_11 {
             !self.has_token(&CONNECTION, "close")
         } else {
@@ -132,12 +136,12 @@ impl Request {
     }
 
     /// Whether the client waits for leave to send its body.
-    pub(super) fn expects_continue(&self) -> bool {
+    pub fn expects_continue(&self) -> bool {
         self.has_token(&EXPECT, "100-continue")
     }
 
     /// How its body ends; one that could be read in two ways is refused (request smuggling).
-    pub(super) fn framing(&self) -> Result<Framing, Refusal> {
+    pub fn framing(&self) -> Result<Framing, Refusal> {
         let mut lengths = self.headers.get_all(CONTENT_LENGTH).iter();
         let length = lengths.next();
         if lengths.next().is_some() {
@@ -180,7 +184,7 @@ impl Request {
 }
 
 /// Moves body bytes from `buffer` to `body`; true when the body is whole.
-pub(super) fn decode_body(
+pub fn decode_body(
     framing: Framing,
     buffer: &mut BytesMut,
     body: &mut BytesMut,
