@@ -9,9 +9,9 @@ use crate::ids::{ConnId, PeerHandle};
 use crate::input::Closing;
 use crate::limits::BOOT_EPOCHS_MAX;
 use crate::peer::{Kind, Lease, PeerConn};
-use crate::rows::{AuditRow, PeerStateRow, PresenceRow, StoreOp};
+use crate::rows::{PresenceRow, StoreOp};
 use crate::shard::{Shard, Timer, Turn};
-use crate::time::{Millis, Mono};
+use crate::time::Millis;
 
 impl Shard {
     /// none -> Online, or Grace at boot: enters a new session; the caller announces it.
@@ -201,7 +201,6 @@ impl Shard {
         }
         self.leave_indexes(slot, &peer);
         let unconfirmed = peer.outbox.take_all();
-        self.announce_left(t, &peer);
         self.record_end(t, &peer);
         let presence_id = peer.presence_id.to_string();
         t.observe(Event::LeaseEnded {
@@ -210,35 +209,6 @@ impl Shard {
             why,
         });
         self.give_back(t, &peer, unconfirmed);
-    }
-
-    fn record_end(&self, t: &mut Turn<'_>, peer: &PeerConn) {
-        t.persist(StoreOp::PresenceEnd {
-            id: peer.presence_id.to_string(),
-            at: t.now.wall,
-        });
-        self.audit(t, peer, "peer_left", serde_json::json!({}));
-    }
-
-    /// Appends to the mesh's audit chain on behalf of a session.
-    pub(crate) fn audit(
-        &self,
-        t: &mut Turn<'_>,
-        actor: &PeerConn,
-        event_type: &'static str,
-        payload: serde_json::Value,
-    ) {
-        let Some(mesh) = self.mesh(actor.mesh) else {
-            return;
-        };
-        t.persist(StoreOp::Audit(Box::new(AuditRow {
-            mesh_id: mesh.id.to_string(),
-            event_type,
-            actor_member_id: self.member(actor.member).map(|m| m.id.to_string()),
-            actor_display_name: Some(actor.name.to_string()),
-            payload,
-            created_at: t.now.wall,
-        })));
     }
 
     fn leave_indexes(&mut self, slot: u32, peer: &PeerConn) {
@@ -295,109 +265,6 @@ impl Shard {
         std::hash::BuildHasher::hash_one(&self.hasher, (member, kind, session_id))
     }
 
-    /// The whole row of a session, as it is now.
-    pub(crate) fn presence_row(&self, t: &Turn<'_>, peer: &PeerConn) -> PresenceRow {
-        let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
-        let lease_until = match peer.lease {
-            Lease::Online(_) => None,
-            Lease::Grace(until) => Some(t.now.wall.after(until.since(t.now.mono))),
-        };
-        PresenceRow {
-            id: peer.presence_id.to_string(),
-            mesh_id: self
-                .mesh(peer.mesh)
-                .map(|m| m.id.to_string())
-                .unwrap_or_default(),
-            member_id: self
-                .member(peer.member)
-                .map(|m| m.id.to_string())
-                .unwrap_or_default(),
-            session_id: peer.session_id.to_string(),
-            session_pubkey: peer.session_key,
-            role: peer.role(),
-            display_name: peer.name.to_string(),
-            pid: peer.about.pid,
-            cwd: peer.cwd.to_string(),
-            hostname: text(&peer.about.hostname),
-            peer_type: text(&peer.about.peer_type),
-            channel: text(&peer.about.channel),
-            model: text(&peer.about.model),
-            status: peer.status,
-            status_source: peer.status_source,
-            status_at: peer.status_at,
-            summary: text(&peer.summary),
-            groups: peer.groups.clone(),
-            visible: peer.visible,
-            profile: serde_json::to_string(&peer.about.profile).unwrap_or_default(),
-            connected_at: peer.connected_at,
-            last_ping_at: t.now.wall_at(peer.last_seen),
-            lease_until,
-            generation: peer.attaches,
-            attested_until: peer.attested_until,
-            boot_epochs: peer.boot_epochs,
-        }
-    }
-
-    /// Writes the row of a session, as it is now.
-    pub(crate) fn persist_presence(&self, t: &mut Turn<'_>, slot: u32) {
-        if let Some(peer) = self.peers.get_slot(slot) {
-            let row = self.presence_row(t, peer);
-            t.persist(StoreOp::PresencePut(Box::new(row)));
-        }
-    }
-
-    /// Keeps what a member's next key-less hello finds again. Only key-less connections write it,
-    /// so that one-shot commands do not (B15).
-    fn save_peer_state(&mut self, t: &mut Turn<'_>, slot: u32) {
-        let Some(peer) = self.peers.get_slot_mut(slot) else {
-            return;
-        };
-        if peer.kind != Kind::Member {
-            return;
-        }
-        let reported: crate::rows::Stats = peer
-            .about
-            .stats
-            .as_deref()
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default();
-        let added = reported.minus(&std::mem::replace(&mut peer.about.stats_saved, reported));
-        let Some(peer) = self.peers.get_slot(slot) else {
-            return;
-        };
-        let earlier = self.member(peer.member).and_then(|m| m.saved.as_deref());
-        let row = PeerStateRow {
-            mesh_id: self
-                .mesh(peer.mesh)
-                .map(|m| m.id.to_string())
-                .unwrap_or_default(),
-            member_id: self
-                .member(peer.member)
-                .map(|m| m.id.to_string())
-                .unwrap_or_default(),
-            groups: peer.groups.clone(),
-            profile: serde_json::to_string(&peer.about.profile).unwrap_or_default(),
-            visible: peer.visible,
-            last_summary: peer
-                .summary
-                .as_deref()
-                .filter(|summary| !summary.is_empty())
-                .map(str::to_owned)
-                .or_else(|| earlier.and_then(|row| row.last_summary.clone())),
-            last_display_name: Some(peer.name.to_string()),
-            stats: earlier
-                .map(|row| row.stats)
-                .unwrap_or_default()
-                .plus(&added),
-            last_seen_at: t.now.wall,
-        };
-        let member = peer.member;
-        if let Some(member) = self.member_mut(member) {
-            member.saved = Some(Box::new(row.clone()));
-        }
-        t.persist(StoreOp::PeerStatePut(Box::new(row)));
-    }
-
     /// boot -> Grace: a row that was not disconnected becomes a lease again, told to nobody.
     pub(crate) fn restore(&mut self, t: &mut Turn<'_>, row: PresenceRow) {
         let id = row.id.clone();
@@ -432,69 +299,5 @@ impl Shard {
             until: t.now.wall.after(left),
             last_ping_at,
         });
-    }
-
-    /// What a stored row says, if its mesh and member are still there and nobody else has its
-    /// identity.
-    fn peer_of_row(&mut self, t: &Turn<'_>, row: PresenceRow, until: Mono) -> Option<PeerConn> {
-        let mesh = *self.mesh_ids.get(row.mesh_id.as_str())?;
-        let member = *self.member_ids.get(row.member_id.as_str())?;
-        if self.member(member)?.revoked_at.is_some() {
-            return None;
-        }
-        let kind = match (row.role, row.session_pubkey) {
-            (crate::rows::PeerRole::Session, _) => Kind::Launched,
-            (crate::rows::PeerRole::ControlPlane, Some(_)) => Kind::ThrowAway,
-            (crate::rows::PeerRole::ControlPlane, None) => Kind::Member,
-        };
-        if self
-            .present(mesh, member, kind, row.session_pubkey, &row.session_id)
-            .is_some()
-        {
-            return None;
-        }
-        let order = self.next_order();
-        let unseen = t.now.wall.since(row.last_ping_at);
-        let about = crate::peer::About {
-            pid: row.pid,
-            hostname: row.hostname.map(String::into_boxed_str),
-            peer_type: row.peer_type.map(String::into_boxed_str),
-            channel: row.channel.map(String::into_boxed_str),
-            model: row.model.map(String::into_boxed_str),
-            profile: serde_json::from_str(&row.profile).unwrap_or_default(),
-            ..crate::peer::About::default()
-        };
-        Some(PeerConn {
-            presence_id: row.id.into(),
-            mesh,
-            member,
-            kind,
-            session_id: row.session_id.into(),
-            session_key: row.session_pubkey,
-            lease: Lease::Grace(until),
-            lease_timer: None,
-            order,
-            attached: 0,
-            attaches: row.generation,
-            name: row.display_name.into(),
-            cwd: row.cwd.into(),
-            about: Box::new(about),
-            status: row.status,
-            status_source: row.status_source,
-            status_at: row.status_at,
-            working_timer: None,
-            summary: row.summary.map(String::into_boxed_str),
-            groups: row.groups,
-            visible: row.visible,
-            connected_at: row.connected_at,
-            last_seen: Mono(t.now.mono.0.saturating_sub(unseen.0)),
-            last_ping: None,
-            attested_until: row.attested_until,
-            boot_epochs: row.boot_epochs,
-            watermark_timer: None,
-            outbox: crate::outbox::Outbox::default(),
-            replies: crate::replies::Replies::default(),
-            rivalry: None,
-        })
     }
 }

@@ -24,6 +24,7 @@ pub mod hello;
 pub mod identity;
 pub mod ids;
 pub mod input;
+mod journal;
 mod lease;
 pub mod limits;
 mod liveness;
@@ -42,6 +43,7 @@ pub mod rows;
 pub mod shard;
 pub mod time;
 mod verbs;
+mod welcome;
 pub mod wheel;
 pub mod wire;
 

@@ -64,6 +64,17 @@ pub(crate) struct Rivalry {
     pub(crate) challenger: Option<Challenger>,
 }
 
+/// A join that others have not been told of.
+#[derive(Debug)]
+pub(crate) struct OwedJoin {
+    /// What the member saved before.
+    pub(crate) saved: Option<Box<crate::rows::PeerStateRow>>,
+    /// Sessions of this order and later learn of it from their lists.
+    pub(crate) before: u64,
+    /// The broker that should have told them crashed, perhaps after it had.
+    pub(crate) perhaps_told: bool,
+}
+
 /// One session.
 #[derive(Debug)]
 pub(crate) struct PeerConn {
@@ -98,6 +109,8 @@ pub(crate) struct PeerConn {
     pub(crate) last_ping: Option<Mono>,
     pub(crate) attested_until: Option<Wall>,
     pub(crate) boot_epochs: u8,
+    /// Until others have been told of the join, which waits for its row.
+    pub(crate) owed: Option<Box<OwedJoin>>,
     pub(crate) watermark_timer: Option<TimerKey>,
     pub(crate) outbox: Outbox,
     pub(crate) replies: Replies,

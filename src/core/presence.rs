@@ -4,10 +4,41 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::ids::PubKey;
-use crate::peer::{Kind, MemberIx, MeshIx, PeerConn};
-use crate::rows::PeerStateRow;
+use crate::peer::{Kind, MemberIx, MeshIx, OwedJoin, PeerConn};
+use crate::rows::{StoreOp, Told};
 use crate::shard::{Shard, Turn};
 use crate::wire::frames;
+
+/// A join or a leave, and who is to hear of it.
+#[derive(Debug)]
+struct News {
+    mesh: MeshIx,
+    kind: Kind,
+    member: MemberIx,
+    /// Sessions of this order and later knew it when they came.
+    before: u64,
+    frame: Bytes,
+}
+
+impl News {
+    fn of(peer: &PeerConn, before: u64, frame: Bytes) -> Self {
+        Self {
+            mesh: peer.mesh,
+            kind: peer.kind,
+            member: peer.member,
+            before,
+            frame,
+        }
+    }
+}
+
+/// What is told of a lease that ended, when its row says so.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    id: Box<str>,
+    join: Option<News>,
+    leave: News,
+}
 
 impl Shard {
     /// The key a session is reached by, and that its messages bear: its session key, else its
@@ -19,18 +50,17 @@ impl Shard {
 
     /// A broker-made push, encoded once.
     pub(crate) fn system_push<T: Serialize>(
-        &mut self,
+        &self,
         t: &Turn<'_>,
-        mesh: MeshIx,
-        event: &str,
+        message_id: &str,
+        (mesh, event): (MeshIx, &str),
         event_data: T,
     ) -> Bytes {
-        let message_id = self.mint.uuid_v4();
         frames::encode(&frames::SystemPush {
             subtype: "system",
             event,
             event_data,
-            message_id: &message_id,
+            message_id,
             mesh_id: self.mesh(mesh).map(|m| &*m.id).unwrap_or_default(),
             sender_pubkey: "system",
             priority: "low",
@@ -59,39 +89,65 @@ impl Shard {
         }
     }
 
-    /// A new session is announced: `peer_returned` if its member was known, else `peer_joined`.
-    pub(crate) fn announce_joined(
-        &mut self,
-        t: &mut Turn<'_>,
-        slot: u32,
-        saved: Option<&PeerStateRow>,
-    ) {
+    /// The row of a new lease is durable.
+    pub(crate) fn joined(&mut self, t: &mut Turn<'_>, slot: u32, order: u64) {
+        if self.peers.get_slot(slot).is_some_and(|p| p.order == order) {
+            self.announce_joined(t, slot);
+        }
+    }
+
+    /// A session that has not been announced is: `peer_returned` if its member was known, else
+    /// `peer_joined`. Comes when its row is durable, so that a crash forgets no session that
+    /// others know; sooner only if the session itself speaks to others.
+    pub(crate) fn announce_joined(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let Some(peer) = self.peers.get_slot_mut(slot) else {
+            return;
+        };
+        let Some(owed) = peer.owed.take() else { return };
+        let message_id = self.mint.uuid_v4();
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let (mesh, member, kind) = (peer.mesh, peer.member, peer.kind);
-        let (name, pubkey) = (peer.name.clone(), self.public_key(peer));
-        let groups = peer.groups.clone();
-        self.audit_joined(t, peer, saved.is_some());
+        let id = peer.presence_id.to_string();
+        let frame = self.join_frame(t, &message_id, peer, &owed);
+        let news = News::of(peer, owed.before, frame);
+        self.tell(t, &news);
+        let told = Told::Join;
+        t.persist(StoreOp::PresenceTold { id, told });
+    }
+
+    fn join_frame(
+        &self,
+        t: &Turn<'_>,
+        message_id: &str,
+        peer: &PeerConn,
+        owed: &OwedJoin,
+    ) -> Bytes {
+        let saved = owed.saved.as_deref();
         let event = if saved.is_some() {
             "peer_returned"
         } else {
             "peer_joined"
         };
         let data = frames::PeerEvent {
-            name: &name,
-            pubkey,
-            groups: Some(&groups),
+            name: &peer.name,
+            pubkey: self.public_key(peer),
+            groups: Some(&peer.groups),
             last_seen_at: saved.map(|row| row.last_seen_at),
             summary: saved.and_then(|row| row.last_summary.as_deref()),
         };
-        let frame = self.system_push(t, mesh, event, data);
-        self.send_to_mesh(t, mesh, &frame, |other, peer| {
-            other != slot && hears_of(peer, kind, member)
+        self.system_push(t, message_id, (peer.mesh, event), data)
+    }
+
+    /// Tells those whose sessions began before the news.
+    fn tell(&self, t: &mut Turn<'_>, news: &News) {
+        self.send_to_mesh(t, news.mesh, &news.frame, |_, peer| {
+            peer.order < news.before && hears_of(peer, news.kind, news.member)
         });
     }
 
-    fn audit_joined(&self, t: &mut Turn<'_>, peer: &PeerConn, restored: bool) {
+    /// Notes the join of a new session.
+    pub(crate) fn audit_joined(&self, t: &mut Turn<'_>, peer: &PeerConn, restored: bool) {
         let Some(member) = self.member(peer.member) else {
             return;
         };
@@ -113,25 +169,49 @@ impl Shard {
         self.audit(t, peer, "peer_joined", payload);
     }
 
-    /// A session that has left every index already: told to whoever heard, or would have heard,
-    /// of its join (design.md §8.2).
-    pub(crate) fn announce_left(&mut self, t: &mut Turn<'_>, gone: &PeerConn) {
-        let pubkey = self.public_key(gone);
+    /// What others are to be told of a session that has left every index already: the end, and
+    /// the join if it ends before that was told.
+    pub(crate) fn farewell(&mut self, t: &Turn<'_>, gone: &PeerConn) -> Farewell {
+        let owed = gone.owed.as_ref().filter(|owed| !owed.perhaps_told);
+        let join = owed.map(|owed| {
+            let message_id = self.mint.uuid_v4();
+            News::of(
+                gone,
+                owed.before,
+                self.join_frame(t, &message_id, gone, owed),
+            )
+        });
         let data = frames::PeerEvent {
             name: &gone.name,
-            pubkey,
+            pubkey: self.public_key(gone),
             groups: None,
             last_seen_at: None,
             summary: None,
         };
-        let frame = self.system_push(t, gone.mesh, "peer_left", data);
-        self.send_to_mesh(t, gone.mesh, &frame, |_, peer| {
-            hears_of(peer, gone.kind, gone.member)
+        let message_id = self.mint.uuid_v4();
+        let frame = self.system_push(t, &message_id, (gone.mesh, "peer_left"), data);
+        Farewell {
+            id: gone.presence_id.clone(),
+            join,
+            leave: News::of(gone, self.next_order(), frame),
+        }
+    }
+
+    /// The end of a lease is durable: told to whoever heard, or would have heard, of its join
+    /// (design.md §8.2).
+    pub(crate) fn announce_left(&self, t: &mut Turn<'_>, gone: &Farewell) {
+        for news in gone.join.iter().chain([&gone.leave]) {
+            self.tell(t, news);
+        }
+        t.persist(StoreOp::PresenceTold {
+            id: gone.id.to_string(),
+            told: Told::Leave,
         });
     }
 
     /// A session hid or showed itself: told to all others.
     pub(crate) fn announce_visibility(&mut self, t: &mut Turn<'_>, slot: u32) {
+        self.announce_joined(t, slot);
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
@@ -148,7 +228,8 @@ impl Shard {
             last_seen_at: None,
             summary: None,
         };
-        let frame = self.system_push(t, mesh, event, data);
+        let message_id = self.mint.uuid_v4();
+        let frame = self.system_push(t, &message_id, (mesh, event), data);
         self.send_to_mesh(t, mesh, &frame, |other, _| other != slot);
     }
 }

@@ -178,6 +178,8 @@ pub struct PresenceRow {
     pub attested_until: Option<Wall>,
     /// Boots since somebody last attached.
     pub boot_epochs: u8,
+    /// Others were told that it joined.
+    pub announced: bool,
 }
 
 /// What a member's key-less `hello` finds again after its lease ended (protocol.md §6.7).
@@ -294,6 +296,15 @@ pub struct AuditRow {
     pub created_at: Wall,
 }
 
+/// What others were told of a presence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Told {
+    /// That it joined.
+    Join,
+    /// That it left.
+    Leave,
+}
+
 /// A mailbox with undelivered rows on disk, found at boot.
 #[derive(Clone, Debug)]
 pub struct MailboxRow {
@@ -338,6 +349,14 @@ pub enum StoreOp {
         id: String,
         /// When.
         at: Wall,
+    },
+    /// Others were told of the join or the end of row `id`. Never waited for: a crash before it
+    /// is durable has them told again.
+    PresenceTold {
+        /// Presence id.
+        id: String,
+        /// Of what.
+        told: Told,
     },
     /// Insert or replace a member's saved state.
     PeerStatePut(Box<PeerStateRow>),

@@ -15,6 +15,7 @@ use crate::limits::Config;
 use crate::mesh::{Member, Mesh};
 use crate::mint::Mint;
 use crate::peer::{MemberIx, MeshIx, PeerConn};
+use crate::presence::Farewell;
 use crate::replay::Replay;
 use crate::rows::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery};
 use crate::time::{Mono, Now};
@@ -62,6 +63,14 @@ pub(crate) enum Waiting {
         /// The mailbox that holds it, if it is direct.
         mail: Option<(MeshIx, PubKey, Seq)>,
     },
+    /// The row of a new lease: others are told when it is durable.
+    Joined {
+        slot: u32,
+        /// Which lease in that slot.
+        order: u64,
+    },
+    /// The end of a lease: others are told when it is durable.
+    Left(Box<Farewell>),
     /// A mailbox that is read back.
     Mailbox(MeshIx, PubKey),
     /// `message_status`.
@@ -85,6 +94,11 @@ impl Turn<'_> {
 
     pub(crate) fn persist(&mut self, op: StoreOp) {
         self.fx.push(Effect::Persist { op, token: None });
+    }
+
+    pub(crate) fn persist_awaited(&mut self, op: StoreOp, token: Token) {
+        let token = Some(token);
+        self.fx.push(Effect::Persist { op, token });
     }
 
     pub(crate) fn observe(&mut self, event: Event) {
@@ -207,6 +221,13 @@ impl Shard {
         token
     }
 
+    /// Notes what is to be done when the operation is durable, or has failed.
+    pub(crate) fn wait(&mut self, waiting: Waiting) -> Token {
+        let token = self.next_token();
+        self.waiting.insert(token, waiting);
+        token
+    }
+
     pub(crate) fn next_order(&mut self) -> u64 {
         self.next_order += 1;
         self.next_order
@@ -289,14 +310,17 @@ impl Shard {
     }
 
     fn stored(&mut self, t: &mut Turn<'_>, token: Token, result: Result<(), StoreFailure>) {
-        if let Some(Waiting::Send {
-            sender,
-            id,
-            ack,
-            mail,
-        }) = self.waiting.remove(&token)
-        {
-            self.send_stored(t, token, (sender, id, ack, mail), result);
+        match self.waiting.remove(&token) {
+            Some(Waiting::Send {
+                sender,
+                id,
+                ack,
+                mail,
+            }) => self.send_stored(t, token, (sender, id, ack, mail), result),
+            // Presence goes on when the disk does not: a failure holds back no news.
+            Some(Waiting::Joined { slot, order }) => self.joined(t, slot, order),
+            Some(Waiting::Left(farewell)) => self.announce_left(t, &farewell),
+            Some(Waiting::Mailbox(..) | Waiting::MessageStatus { .. }) | None => {}
         }
     }
 
@@ -317,7 +341,7 @@ impl Shard {
             }) => {
                 self.message_status_answered(t, token, (asker, asked, req_id), result);
             }
-            Some(Waiting::Send { .. }) | None => {}
+            Some(Waiting::Send { .. } | Waiting::Joined { .. } | Waiting::Left(_)) | None => {}
         }
     }
 

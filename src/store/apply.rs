@@ -8,7 +8,9 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use super::audit::Chains;
 use super::encode;
 use crate::core::ids::{PubKey, Seq};
-use crate::core::rows::{MessageRow, PeerStateRow, PresenceRow, StoreAnswer, StoreOp, StoreQuery};
+use crate::core::rows::{
+    MessageRow, PeerStateRow, PresenceRow, StoreAnswer, StoreOp, StoreQuery, Told,
+};
 use crate::core::time::Wall;
 
 /// Carries out one operation inside the current transaction. Returns by how much the number of
@@ -27,6 +29,10 @@ pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rus
                 "UPDATE presence SET disconnected_at = ?2 WHERE id = ?1 AND disconnected_at IS NULL",
             )?
             .execute(params![id, at.0])
+            .map(|_| 0),
+        StoreOp::PresenceTold { id, told } => conn
+            .prepare_cached("UPDATE presence SET told = ?2 WHERE id = ?1")?
+            .execute(params![id, encode::told(*told)])
             .map(|_| 0),
         StoreOp::PeerStatePut(row) => peer_state_put(conn, row).map(|()| 0),
         StoreOp::MessageInsert(row) => {
@@ -61,12 +67,12 @@ fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
         "INSERT INTO presence (id, mesh_id, member_id, session_id, session_pubkey, role,
             display_name, pid, cwd, hostname, peer_type, channel, model, status, status_source,
             status_updated_at, summary, groups, visible, profile, connected_at, last_ping_at,
-            lease_until, generation, attested_until, boot_epochs, boot, disconnected_at)
+            lease_until, generation, attested_until, boot_epochs, boot, told, disconnected_at)
          VALUES (:id, :mesh_id, :member_id, :session_id, :session_pubkey, :role, :display_name,
             :pid, :cwd, :hostname, :peer_type, :channel, :model, :status, :status_source,
             :status_at, :summary, :groups, :visible, :profile, :connected_at, :last_ping_at,
             :lease_until, :generation, :attested_until, :boot_epochs,
-            (SELECT coalesce(max(id), 0) FROM boot), NULL)
+            (SELECT coalesce(max(id), 0) FROM boot), :told, NULL)
          ON CONFLICT (id) DO UPDATE SET mesh_id = excluded.mesh_id, member_id = excluded.member_id,
             session_id = excluded.session_id, session_pubkey = excluded.session_pubkey,
             role = excluded.role, display_name = excluded.display_name, pid = excluded.pid,
@@ -78,6 +84,7 @@ fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
             connected_at = excluded.connected_at, last_ping_at = excluded.last_ping_at,
             lease_until = excluded.lease_until, generation = excluded.generation,
             attested_until = excluded.attested_until, boot_epochs = excluded.boot_epochs, boot = excluded.boot,
+            told = excluded.told,
             disconnected_at = NULL",
     )?
     .execute(named_params! {
@@ -107,6 +114,7 @@ fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
         ":generation": row.generation,
         ":attested_until": row.attested_until.map(|until| until.0),
         ":boot_epochs": row.boot_epochs,
+        ":told": if row.announced { encode::told(Told::Join) } else { 0 },
     })
     .map(drop)
 }

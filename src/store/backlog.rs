@@ -64,6 +64,7 @@ fn told_to_peers(op: &StoreOp) -> bool {
         StoreOp::PresencePut(_)
         | StoreOp::PresenceGrace { .. }
         | StoreOp::PresenceEnd { .. }
+        | StoreOp::PresenceTold { .. }
         | StoreOp::PeerStatePut(_)
         | StoreOp::MessageDelivered { .. }
         | StoreOp::MessageAcked { .. }
@@ -114,6 +115,7 @@ impl Later {
                 self.left.insert(id.clone());
                 self.put.contains(id)
             }
+            StoreOp::PresenceTold { id, .. } => self.put.contains(id),
             StoreOp::PeerStatePut(row) => !self
                 .saved
                 .insert((row.mesh_id.clone(), row.member_id.clone())),

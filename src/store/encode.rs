@@ -12,7 +12,7 @@ use crate::core::ids::{PubKey, Seq};
 use crate::core::mint::MessageId;
 use crate::core::rows::{
     Group, MemberRow, MeshRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority, Stats,
-    Status, StatusSource,
+    Status, StatusSource, Told,
 };
 use crate::core::time::Wall;
 
@@ -169,11 +169,19 @@ pub(super) fn peer_state(row: &Row<'_>) -> rusqlite::Result<PeerStateRow> {
     })
 }
 
+/// What the column `told` says of a presence; 0 if others were told nothing.
+pub(super) fn told(told: Told) -> i64 {
+    match told {
+        Told::Join => 1,
+        Told::Leave => 2,
+    }
+}
+
 /// Columns of [`presence`].
 pub(super) const PRESENCE: &str = "id, mesh_id, member_id, session_id, session_pubkey, role, \
      display_name, pid, cwd, hostname, peer_type, channel, model, status, status_source, \
      status_updated_at, summary, groups, visible, profile, connected_at, last_ping_at, \
-     lease_until, generation, attested_until, boot_epochs";
+     lease_until, generation, attested_until, boot_epochs, told";
 
 pub(super) fn presence(row: &Row<'_>) -> rusqlite::Result<PresenceRow> {
     let fields = &mut Fields::of(row);
@@ -204,6 +212,7 @@ pub(super) fn presence(row: &Row<'_>) -> rusqlite::Result<PresenceRow> {
         generation: fields.next()?,
         attested_until: fields.optional_wall()?,
         boot_epochs: fields.next()?,
+        announced: fields.next::<i64>()? >= told(Told::Join),
     })
 }
 

@@ -13,7 +13,7 @@ use super::OpenError;
 const APPLICATION_ID: i64 = 0x4846_7374;
 
 /// Migration `n` (counted from 1) leads from version `n - 1` to `n`. Released ones never change.
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// Notes on the choices:
 /// - `presence`: one index on `disconnected_at` finds both what boot wants (NULL) and what
@@ -27,7 +27,7 @@ const MIGRATIONS: &[&str] = &[V1];
 ///   are never deleted.
 /// - `audit_log`: never deleted from, so a plain rowid ascends.
 /// - `probe`: written to and emptied again to find out whether a failing disk is back.
-const V1: &str = "
+pub(super) const V1: &str = "
 CREATE TABLE mesh (
     id TEXT PRIMARY KEY,
     slug TEXT NOT NULL UNIQUE,
@@ -157,6 +157,13 @@ CREATE TABLE probe (
     id INTEGER PRIMARY KEY,
     filler BLOB NOT NULL
 ) STRICT;
+";
+
+/// `presence.told`: what others were told of it: 0 nothing, 1 that it joined, 2 that it left. Of
+/// those that were there before, all that is known is that they did not end untold.
+const V2: &str = "
+ALTER TABLE presence ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+UPDATE presence SET told = CASE WHEN disconnected_at IS NULL THEN 1 ELSE 2 END;
 ";
 
 fn known() -> i64 {

@@ -251,6 +251,7 @@ fn presence(made: &NewMesh, id: &str) -> PresenceRow {
         generation: u32::MAX,
         attested_until: Some(Wall(9)),
         boot_epochs: 0,
+        announced: true,
     }
 }
 

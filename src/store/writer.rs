@@ -326,6 +326,7 @@ fn op_name(op: &StoreOp) -> &'static str {
         StoreOp::PresencePut(_) => "presence_put",
         StoreOp::PresenceGrace { .. } => "presence_grace",
         StoreOp::PresenceEnd { .. } => "presence_end",
+        StoreOp::PresenceTold { .. } => "presence_told",
         StoreOp::PeerStatePut(_) => "peer_state_put",
         StoreOp::MessageInsert(_) => "message_insert",
         StoreOp::MessageDelivered { .. } => "message_delivered",

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn send(target: &str, text: &str) -> Value {
+pub(super) fn send(target: &str, text: &str) -> Value {
     json!({"type": "send", "id": text, "targetSpec": target, "priority": "now", "nonce": "n",
            "ciphertext": text, "client_message_id": text})
 }
@@ -15,7 +15,10 @@ fn pair() -> (World, ConnId, ConnId, String) {
 }
 
 fn tokens(world: &World) -> Vec<Token> {
-    world.persisted().filter_map(|(_, token)| token).collect()
+    let messages = world
+        .persisted()
+        .filter(|(op, _)| matches!(op, StoreOp::MessageInsert(_)));
+    messages.filter_map(|(_, token)| token).collect()
 }
 
 #[test]

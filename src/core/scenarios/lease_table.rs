@@ -1,5 +1,6 @@
 //! Every row of the lease table (design.md §4).
 
+use super::delivery::send;
 use super::*;
 
 /// An observer of another member, and bob's session.
@@ -220,7 +221,8 @@ fn a_restored_lease_is_in_grace_and_told_to_nobody() {
     let presence = world.ack(bob)["presenceId"].clone();
     let mut after = World::new();
     after.now = world.now;
-    for row in rows {
+    for mut row in rows {
+        row.announced = true;
         after.input(Input::Boot(BootRow::Presence(row)));
     }
     assert_eq!(after.recount(), (0, 2));
@@ -275,4 +277,110 @@ fn a_full_mesh_refuses_newcomers_and_never_a_reattach() {
     assert_eq!(world.closed(newcomer), Some(Close::policy("capacity")));
     let back = world.join(launched(2, 21, "b"));
     assert_eq!(world.ack(back)["reattached"], true);
+}
+
+#[test]
+fn a_join_is_told_when_its_row_is_durable() {
+    let mut world = World::new();
+    let observer = world.join(launched(1, 11, "a"));
+    world.disk_held = true;
+    let bob = world.join(launched(2, 21, "b"));
+    assert_eq!(world.frames(bob)[0]["type"], "hello_ack");
+    assert!(world.events(observer).is_empty());
+    let late = world.join(launched(1, 12, "late"));
+    world.disk_held = false;
+    world.pass(Millis(1));
+    assert_eq!(world.events(observer), ["peer_joined", "peer_joined"]);
+    assert!(world.events(late).is_empty(), "it found bob in its list");
+    assert_eq!(world.events(bob), ["peer_joined"]);
+}
+
+#[test]
+fn who_speaks_is_announced_first_and_once() {
+    let mut world = World::new();
+    let observer = world.join(launched(1, 11, "a"));
+    world.disk_held = true;
+    let bob = world.join(launched(2, 21, "b"));
+    world.write(bob, &send("*", "hello all"));
+    assert_eq!(world.events(observer), ["peer_joined"]);
+    let last = world.frames(observer).pop();
+    assert_eq!(
+        last.map(|f| f["ciphertext"].clone()),
+        Some(json!("hello all"))
+    );
+    world.disk_held = false;
+    world.pass(Millis(1));
+    assert_eq!(world.events(observer), ["peer_joined"]);
+}
+
+#[test]
+fn who_leaves_before_it_was_announced_joins_and_leaves() {
+    let mut world = World::new();
+    let observer = world.join(launched(1, 11, "a"));
+    world.disk_held = true;
+    let bob = world.join(member(2, Some(21), "b"));
+    world.close(bob, Closing::Clean);
+    world.disk_held = false;
+    world.pass(Millis(1));
+    assert_eq!(world.events(observer), ["peer_joined", "peer_left"]);
+    assert_eq!(world.ends(), [LeaseEnd::Goodbye]);
+}
+
+#[test]
+fn a_leave_is_told_when_it_is_durable_and_before_the_successors_join() {
+    let (mut world, observer, bob) = observed();
+    world.disk_held = true;
+    let successor = world.join(launched(2, 22, "b"));
+    assert_eq!(world.closed(bob), Some(Close::SESSION_REPLACED));
+    assert_eq!(world.events(observer), ["peer_joined"]);
+    world.disk_held = false;
+    world.pass(Millis(1));
+    assert_eq!(
+        world.events(observer),
+        ["peer_joined", "peer_left", "peer_joined"]
+    );
+    assert!(world.events(successor).is_empty());
+}
+
+#[test]
+fn who_may_not_have_been_announced_before_a_crash_is_at_its_return() {
+    let (world, _, bob) = observed();
+    let presence = world.ack(bob)["presenceId"].clone();
+    let rows: Vec<_> = world
+        .persisted()
+        .filter_map(|(op, _)| match op {
+            StoreOp::PresencePut(row) => Some(row.clone()),
+            _ => None,
+        })
+        .collect();
+    let mut after = World::new();
+    after.now = world.now;
+    for mut row in rows {
+        row.announced = row.session_id == "a";
+        after.input(Input::Boot(BootRow::Presence(row)));
+    }
+    let observer = after.join(launched(1, 11, "a"));
+    let back = after.join(launched(2, 21, "b"));
+    assert_eq!(after.ack(back)["presenceId"], presence);
+    assert_eq!(after.events(observer), ["peer_joined"]);
+}
+
+#[test]
+fn a_joined_socket_may_not_say_hello_for_ever() {
+    let (mut world, _, bob) = observed();
+    for _ in 0..9 {
+        world.pass(Millis(5));
+        let hello = launched(2, 21, "b")(world.now.wall);
+        world.write(bob, &hello);
+    }
+    let codes: Vec<_> = world
+        .frames(bob)
+        .into_iter()
+        .map(|f| f["code"].clone())
+        .collect();
+    assert_eq!(
+        codes.iter().filter(|code| **code == "rate_limited").count(),
+        1
+    );
+    assert!(world.closed(bob).is_none());
 }

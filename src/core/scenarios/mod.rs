@@ -27,6 +27,9 @@ struct World {
     shard: Shard,
     now: Now,
     fx: Vec<Effect>,
+    /// Effects looked at by [`Self::store_presences`].
+    stored: usize,
+    disk_held: bool,
     conns: u32,
 }
 
@@ -46,6 +49,8 @@ impl World {
             shard,
             now,
             fx: Vec::new(),
+            stored: 0,
+            disk_held: false,
             conns: 0,
         };
         world.input(Input::Boot(BootRow::Mesh(MeshRow {
@@ -62,6 +67,23 @@ impl World {
 
     fn input(&mut self, input: Input<'_>) {
         self.shard.handle(self.now, input, &mut self.fx);
+        self.store_presences();
+    }
+
+    /// Presence rows are durable at once, unless a test holds the disk; messages when it says so.
+    fn store_presences(&mut self) {
+        while let Some(effect) = self.fx.get(self.stored).filter(|_| !self.disk_held) {
+            self.stored += 1;
+            if let Effect::Persist {
+                op: StoreOp::PresencePut(_) | StoreOp::PresenceEnd { .. },
+                token: Some(token),
+            } = *effect
+            {
+                let result = Ok(());
+                let stored = Input::Stored { token, result };
+                self.shard.handle(self.now, stored, &mut self.fx);
+            }
+        }
     }
 
     fn pass(&mut self, span: Millis) {
@@ -70,6 +92,7 @@ impl World {
             wall: self.now.wall.after(span),
         };
         self.shard.advance(self.now, &mut self.fx);
+        self.store_presences();
     }
 
     /// Time passes while these sockets show that they live.

@@ -58,6 +58,8 @@ impl Shard {
     ) -> Result<(), Refused> {
         self.take_send_token(t, request.slot)?;
         let row = self.message_row(t, request)?;
+        // Whoever hears from it must have heard of it first.
+        self.announce_joined(t, request.slot);
         let Some(peer) = self.peers.get_slot(request.slot) else {
             return Ok(());
         };

@@ -53,7 +53,7 @@ fn a_newer_version_is_named_and_left_alone() {
         error,
         OpenError::Newer {
             found: 99,
-            known: 1,
+            known: 2,
             ..
         }
     ));
@@ -123,7 +123,33 @@ fn closing_empties_the_wal_and_opening_again_changes_nothing() {
         .unwrap()
         .close();
     assert_eq!(version("schema_version"), schema);
-    assert_eq!(version("user_version"), 1);
+    assert_eq!(version("user_version"), 2);
+}
+
+#[test]
+fn a_file_of_the_first_version_is_brought_up_to_date() {
+    let folder = TempDir::new().unwrap();
+    let path = file(&folder);
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch(crate::store::schema::V1).unwrap();
+    conn.execute_batch(
+        "PRAGMA application_id = 0x48467374; PRAGMA user_version = 1;
+         INSERT INTO mesh (id, slug, name, owner_pubkey, owner_secret_key, root_key, created_at)
+            VALUES ('m', 'm', 'm', '', '', '', 1);
+         INSERT INTO member (id, mesh_id, peer_pubkey, display_name, role, joined_at)
+            VALUES ('a', 'm', '', 'a', 'admin', 1);
+         INSERT INTO presence (id, mesh_id, member_id, session_id, role, display_name, pid, cwd,
+                status, status_source, status_updated_at, groups, visible, profile, connected_at,
+                last_ping_at, generation, boot_epochs, boot, disconnected_at)
+            VALUES ('here', 'm', 'a', 's', 'session', 'a', 1, '/', 'idle', 'jsonl', 1, '[]', 1,
+                '{}', 1, 1, 1, 0, 1, NULL),
+                ('gone', 'm', 'a', 's', 'session', 'a', 1, '/', 'idle', 'jsonl', 1, '[]', 1,
+                '{}', 1, 1, 1, 0, 1, 5);",
+    )
+    .unwrap();
+    Store::open(&path, Durability::Normal).unwrap().close();
+    assert_eq!(count(&conn, "presence WHERE id = 'here' AND told = 1"), 1);
+    assert_eq!(count(&conn, "presence WHERE id = 'gone' AND told = 2"), 1);
 }
 
 /// A crash in the middle of the very first migration leaves an empty database.

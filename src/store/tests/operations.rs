@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::canon;
-use crate::core::rows::{PeerStateRow, Stats};
+use crate::core::rows::{PeerStateRow, Stats, Told};
 use crate::store::{apply, encode};
 
 #[test]
@@ -42,6 +42,20 @@ fn a_presence_is_put_left_ended_and_put_again() {
     world.persist(StoreOp::PresencePut(Box::new(row.clone())));
     assert_eq!(world.count("presence WHERE disconnected_at IS NULL"), 1);
     assert_eq!(format!("{:?}", read()), format!("{row:?}"));
+}
+
+#[test]
+fn what_others_were_told_of_a_presence_is_noted() {
+    let world = World::new();
+    let mut row = world.presence("p1");
+    row.announced = false;
+    world.persist(StoreOp::PresencePut(Box::new(row)));
+    assert_eq!(world.count("presence WHERE told = 0"), 1);
+    for (told, column) in [(Told::Join, 1), (Told::Leave, 2)] {
+        let id = "p1".to_owned();
+        world.persist(StoreOp::PresenceTold { id, told });
+        assert_eq!(world.count(&format!("presence WHERE told = {column}")), 1);
+    }
 }
 
 #[test]

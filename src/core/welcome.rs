@@ -1,0 +1,282 @@
+//! What a session gets once it is let in: a new lease or its own one back, brought up to date,
+//! and the answer to its hello.
+
+use crate::attachment::Attachment;
+use crate::effect::Close;
+use crate::event::LeaseEnd;
+use crate::hello::Hello;
+use crate::ids::{ConnId, PeerHandle};
+use crate::outbox::Outbox;
+use crate::peer::{About, Lease, MemberIx, MeshIx, OwedJoin, PeerConn};
+use crate::replies::Replies;
+use crate::rows::{Group, PeerRole, PeerStateRow, Status, StatusSource};
+use crate::shard::{Shard, Turn};
+use crate::wire::frames;
+
+/// A hello's mesh and member, found and allowed in.
+pub(crate) type Found = (MeshIx, MemberIx);
+
+impl Shard {
+    /// A new lease: row, answer, mail; others are told when the row is durable.
+    pub(crate) fn begin(
+        &mut self,
+        t: &mut Turn<'_>,
+        conn: ConnId,
+        hello: &Hello,
+        (mesh, member): Found,
+    ) {
+        let Some(owner) = self.member(member) else {
+            return;
+        };
+        let saved = match hello.role {
+            PeerRole::ControlPlane => owner.saved.clone(),
+            PeerRole::Session => None,
+        };
+        let (groups, restored_groups) = choose_groups(hello, saved.as_deref(), owner);
+        let mut peer = self.newcomer(t, conn, hello, (mesh, member), saved.clone());
+        peer.groups = groups;
+        let (attached, kind) = (peer.attached, peer.kind);
+        let handle = self.enter(t, peer);
+        if let Some(member) = self.member_mut(member) {
+            member.online_mut(kind).insert(attached, handle.slot);
+        }
+        self.attachments.set(conn, Attachment::Attached(handle));
+        self.start_liveness(t.now.mono, handle);
+        self.record_join(t, handle, saved.is_some());
+        let welcome = Welcome::New {
+            saved: saved.as_deref(),
+            restored_groups,
+        };
+        self.acknowledge_hello(t, handle.slot, conn, hello.role, &welcome);
+        // After the hello's answer, which comes first: becoming idle writes mail.
+        self.take_pending_status(t, handle.slot);
+        self.drain(t, handle.slot);
+    }
+
+    fn record_join(&mut self, t: &mut Turn<'_>, handle: PeerHandle, returned: bool) {
+        self.persist_presence(t, handle.slot);
+        if let Some(peer) = self.peers.get(handle) {
+            self.audit_joined(t, peer, returned);
+        }
+    }
+
+    /// A session that was not present before, as its hello says and its member saved.
+    fn newcomer(
+        &mut self,
+        t: &Turn<'_>,
+        conn: ConnId,
+        hello: &Hello,
+        (mesh, member): Found,
+        saved: Option<Box<PeerStateRow>>,
+    ) -> PeerConn {
+        let name = match (&hello.display_name, self.member(member)) {
+            (Some(name), _) => name.as_str().into(),
+            (None, owner) => owner.map(|owner| owner.name.clone()).unwrap_or_default(),
+        };
+        let profile = saved
+            .as_ref()
+            .and_then(|row| serde_json::from_str(&row.profile).ok());
+        let order = self.next_order();
+        PeerConn {
+            presence_id: self.mint.presence_id().into(),
+            mesh,
+            member,
+            kind: hello.kind(),
+            session_id: hello.session_id.as_str().into(),
+            session_key: hello.session_key,
+            lease: Lease::Online(conn),
+            lease_timer: None,
+            order,
+            attached: self.next_order(),
+            attaches: 1,
+            name,
+            cwd: hello.cwd.as_str().into(),
+            about: Box::new(About {
+                profile: profile.unwrap_or_default(),
+                ..about(hello)
+            }),
+            status: Status::Idle,
+            status_source: StatusSource::Jsonl,
+            status_at: t.now.wall,
+            working_timer: None,
+            summary: None,
+            groups: Vec::new(),
+            visible: saved.as_ref().is_none_or(|row| row.visible),
+            connected_at: t.now.wall,
+            last_seen: t.now.mono,
+            last_ping: None,
+            attested_until: hello.attested_until,
+            boot_epochs: 0,
+            owed: Some(Box::new(OwedJoin {
+                saved,
+                before: order,
+                perhaps_told: false,
+            })),
+            watermark_timer: None,
+            outbox: Outbox::default(),
+            replies: Replies::default(),
+            rivalry: None,
+        }
+    }
+
+    /// A reattach in grace, or a takeover: the same presence, told to nobody.
+    pub(crate) fn reattach(&mut self, t: &mut Turn<'_>, slot: u32, conn: ConnId, hello: &Hello) {
+        self.attach(t, slot, conn);
+        let replaced = self.refresh(slot, hello);
+        self.persist_presence(t, slot);
+        self.acknowledge_hello(t, slot, conn, hello.role, &Welcome::Reattached);
+        self.rewrite_unconfirmed(t, slot);
+        self.drain(t, slot);
+        self.replace(t, replaced);
+    }
+
+    /// Another session came back under this one's session id.
+    pub(crate) fn replace(&mut self, t: &mut Turn<'_>, replaced: Option<u32>) {
+        if let Some(slot) = replaced {
+            self.evict(t, slot, LeaseEnd::Replaced, Some(Close::SESSION_REPLACED));
+        }
+    }
+
+    /// What a reattach brings up to date (design.md §8.4). Gives the session whose session id it
+    /// now bears, which it replaces.
+    pub(crate) fn refresh(&mut self, slot: u32, hello: &Hello) -> Option<u32> {
+        let peer = self.peers.get_slot(slot)?;
+        let found = (peer.mesh, peer.member);
+        let replaced = self.holder_of_id(hello, found).filter(|s| *s != slot);
+        let peer = self.peers.get_slot_mut(slot)?;
+        if let Some(name) = &hello.display_name {
+            peer.name = name.as_str().into();
+        }
+        if let Some(groups) = hello.groups.as_ref().filter(|groups| !groups.is_empty()) {
+            peer.groups.clone_from(groups);
+        }
+        let fresh = about(hello);
+        peer.about.pid = fresh.pid;
+        peer.about.hostname = fresh.hostname.or_else(|| peer.about.hostname.take());
+        peer.about.peer_type = fresh.peer_type.or_else(|| peer.about.peer_type.take());
+        peer.about.channel = fresh.channel.or_else(|| peer.about.channel.take());
+        peer.about.model = fresh.model.or_else(|| peer.about.model.take());
+        peer.attested_until = hello.attested_until.or(peer.attested_until);
+        let (member, kind, order, mesh) = (peer.member, peer.kind, peer.order, peer.mesh);
+        let old_cwd = std::rc::Rc::clone(&peer.cwd);
+        let old_id = std::mem::replace(&mut peer.session_id, hello.session_id.as_str().into());
+        if *old_cwd != *hello.cwd {
+            self.cwds.leave(&old_cwd, order);
+            let cwd = self.cwds.enter(&hello.cwd, order, slot);
+            if let Some(peer) = self.peers.get_slot_mut(slot) {
+                peer.cwd = cwd;
+            }
+        }
+        if *old_id != *hello.session_id {
+            let old = self.identity_hash(member, kind, &old_id);
+            let new = self.identity_hash(member, kind, &hello.session_id);
+            if let Some(mesh) = self.mesh_mut(mesh) {
+                if mesh.by_session_id.get(&old) == Some(&slot) {
+                    mesh.by_session_id.remove(&old);
+                }
+                mesh.by_session_id.insert(new, slot);
+            }
+        }
+        replaced
+    }
+
+    /// `hello_ack`, the first frame of a session on its socket.
+    pub(crate) fn acknowledge_hello(
+        &self,
+        t: &mut Turn<'_>,
+        slot: u32,
+        conn: ConnId,
+        role: PeerRole,
+        welcome: &Welcome<'_>,
+    ) {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        let (Some(mesh), Some(member)) = (self.mesh(peer.mesh), self.member(peer.member)) else {
+            return;
+        };
+        let reattached = matches!(welcome, Welcome::Reattached);
+        let is_hello = role == PeerRole::ControlPlane;
+        let ack = frames::HelloAck {
+            presence_id: &peer.presence_id,
+            member_display_name: &peer.name,
+            member_profile: (is_hello || !reattached).then_some(frames::MemberProfile {
+                role_tag: member.role_tag.as_deref(),
+                groups: &member.default_groups,
+                message_mode: &member.message_mode,
+            }),
+            mesh_policy: mesh
+                .policy
+                .as_deref()
+                .map(|p| frames::MeshPolicy { self_editable: p }),
+            restored: welcome.restored(),
+            services: is_hello.then_some([]),
+            reattached,
+            lease_ttl_ms: self.config.grace.0,
+        };
+        t.send(conn, frames::encode(&ack));
+    }
+}
+
+/// What a hello found.
+pub(crate) enum Welcome<'a> {
+    /// Its own lease.
+    Reattached,
+    /// A new lease; perhaps with the member's saved state.
+    New {
+        saved: Option<&'a PeerStateRow>,
+        restored_groups: bool,
+    },
+}
+
+impl<'a> Welcome<'a> {
+    fn restored(&self) -> Option<frames::Restored<'a>> {
+        match self {
+            Welcome::New {
+                saved: Some(saved),
+                restored_groups,
+            } => Some(frames::Restored {
+                restored: true,
+                last_summary: saved.last_summary.as_deref(),
+                last_seen_at: saved.last_seen_at,
+                restored_groups: restored_groups.then_some(&saved.groups),
+                restored_stats: saved.stats.into(),
+            }),
+            Welcome::Reattached | Welcome::New { saved: None, .. } => None,
+        }
+    }
+}
+
+fn about(hello: &Hello) -> About {
+    let text = |text: &Option<String>| text.as_deref().map(Into::into);
+    About {
+        pid: hello.pid,
+        hostname: text(&hello.hostname),
+        peer_type: text(&hello.peer_type),
+        channel: text(&hello.channel),
+        model: text(&hello.model),
+        ..About::default()
+    }
+}
+
+/// The groups of a new session (protocol.md §4, §5), and whether they are saved ones.
+fn choose_groups(
+    hello: &Hello,
+    saved: Option<&PeerStateRow>,
+    member: &crate::mesh::Member,
+) -> (Vec<Group>, bool) {
+    let given = hello.groups.clone();
+    match hello.role {
+        // An empty list counts for a session …
+        PeerRole::Session => (
+            given.unwrap_or_else(|| member.default_groups.clone()),
+            false,
+        ),
+        // … and means "none given" for a member.
+        PeerRole::ControlPlane => match (given.filter(|g| !g.is_empty()), saved) {
+            (Some(groups), _) => (groups, false),
+            (None, Some(row)) if !row.groups.is_empty() => (row.groups.clone(), true),
+            (None, _) => (member.default_groups.clone(), false),
+        },
+    }
+}
