@@ -268,9 +268,11 @@ impl Shard {
     /// boot -> Grace: a row that was not disconnected becomes a lease again, told to nobody.
     pub(crate) fn restore(&mut self, t: &mut Turn<'_>, row: PresenceRow) {
         let id = row.id.clone();
+        // No lease has more left than it was given, whatever became of the clock.
         let remaining = row
             .lease_until
-            .map_or(Millis(0), |until| until.since(t.now.wall));
+            .map_or(Millis(0), |until| until.since(t.now.wall))
+            .min(self.config.grace);
         // A lease that nobody claims is not extended for ever (design.md §6).
         let left = if row.boot_epochs <= BOOT_EPOCHS_MAX {
             remaining.max(self.config.restart_grace)

@@ -63,6 +63,12 @@ pub(crate) enum Waiting {
         /// The mailbox that holds it, if it is direct.
         mail: Option<(MeshIx, PubKey, Seq)>,
     },
+    /// Whoever asked for a change that is in effect.
+    Answer {
+        asker: PeerHandle,
+        frame: bytes::Bytes,
+        req_id: Option<Box<str>>,
+    },
     /// The row of a new lease: others are told when it is durable.
     Joined {
         slot: u32,
@@ -317,6 +323,14 @@ impl Shard {
                 ack,
                 mail,
             }) => self.send_stored(t, token, (sender, id, ack, mail), result),
+            Some(Waiting::Answer {
+                asker,
+                frame,
+                req_id,
+            }) => {
+                let failed = result.err().map(|failure| (failure, req_id.as_deref()));
+                self.answer_stored(t, token, asker, frame, failed);
+            }
             // Presence goes on when the disk does not: a failure holds back no news.
             Some(Waiting::Joined { slot, order }) => self.joined(t, slot, order),
             Some(Waiting::Left(farewell)) => self.announce_left(t, &farewell),
@@ -341,7 +355,13 @@ impl Shard {
             }) => {
                 self.message_status_answered(t, token, (asker, asked, req_id), result);
             }
-            Some(Waiting::Send { .. } | Waiting::Joined { .. } | Waiting::Left(_)) | None => {}
+            Some(
+                Waiting::Send { .. }
+                | Waiting::Answer { .. }
+                | Waiting::Joined { .. }
+                | Waiting::Left(_),
+            )
+            | None => {}
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::accept;
@@ -294,6 +294,9 @@ impl std::fmt::Debug for Server {
 /// See [`StartError`].
 pub fn serve(config: ServeConfig) -> Result<(), StartError> {
     super::log::init_log(config.log);
+    // A limit on the size of files is an error of the write, as a full disk is, and no reason to
+    // die: any handler makes it so.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     Server::start(config)?.run_until_signal()
 }
 

@@ -14,6 +14,8 @@ pub fn init_log(format: LogFormat) {
     let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Where even standard error cannot be written, there is nobody to tell.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let chosen = match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),

@@ -11,10 +11,10 @@ pub(super) const COMPACT_AT: usize = 32_768;
 
 /// Empties `lane` of what need not be kept, in order.
 ///
-/// - An awaited message or ban is refused: whoever asked is told, so nothing of it remains.
-/// - An awaited operation on a presence, its saved state, a confirmation or the audit chain is
-///   answered with the failure, since it is not durable now, and kept all the same: peers know of
-///   it already.
+/// - An awaited message is refused: whoever asked is told, so nothing of it remains.
+/// - An awaited operation on a presence, a member, saved state, a confirmation or the audit chain
+///   is answered with the failure, since it is not durable now, and kept all the same: it is in
+///   effect already.
 /// - What nobody waits for is kept.
 /// - A question is answered from the last commit: mail that is on disk can still be read.
 ///
@@ -43,7 +43,7 @@ pub(super) fn settle(
                     token,
                     result: Err(failure),
                 });
-                if told_to_peers(&op) {
+                if in_effect(&op) {
                     lane.push_back(Item::Op { op, token: None });
                 } else {
                     release(&Item::Op {
@@ -58,8 +58,8 @@ pub(super) fn settle(
     replies
 }
 
-/// Whether peers already know what the operation says, whatever its asker is told.
-fn told_to_peers(op: &StoreOp) -> bool {
+/// Whether what the operation says is in effect, whatever its asker is told.
+fn in_effect(op: &StoreOp) -> bool {
     match op {
         StoreOp::PresencePut(_)
         | StoreOp::PresenceGrace { .. }
@@ -68,8 +68,9 @@ fn told_to_peers(op: &StoreOp) -> bool {
         | StoreOp::PeerStatePut(_)
         | StoreOp::MessageDelivered { .. }
         | StoreOp::MessageAcked { .. }
+        | StoreOp::MemberRevoked { .. }
         | StoreOp::Audit(_) => true,
-        StoreOp::MessageInsert(_) | StoreOp::MemberRevoked { .. } => false,
+        StoreOp::MessageInsert(_) => false,
     }
 }
 

@@ -192,3 +192,53 @@ fn mail_that_the_disk_does_not_give_is_asked_for_again() {
     world.pass(Millis(11));
     assert_eq!(queries(&world).len(), 2);
 }
+
+#[test]
+fn a_ban_is_in_effect_at_once_and_answered_when_it_is_durable() {
+    let mut world = World::new();
+    let mut admin = member_row(1, "alice");
+    admin.admin = true;
+    world.input(Input::MemberPut(Box::new(admin)));
+    let alice = world.join(launched(1, 11, "a"));
+    let bob = world.join(launched(2, 21, "b"));
+    for (request, kind) in [("ban", "ban_ack"), ("unban", "unban_ack")] {
+        world.disk_held = true;
+        world.write(
+            alice,
+            &json!({"type": request, "target": "bob", "_reqId": "r"}),
+        );
+        assert!(world.frames(alice).iter().all(|f| f["type"] != kind));
+        assert_eq!(world.closed(bob), Some(Close::BANNED));
+        world.disk_held = false;
+        world.pass(Millis(1));
+        assert!(world.frames(alice).iter().any(|f| f["type"] == kind));
+    }
+}
+
+#[test]
+fn a_ban_that_the_disk_refuses_is_said_to_be_in_effect() {
+    let mut world = World::new();
+    let mut admin = member_row(1, "alice");
+    admin.admin = true;
+    world.input(Input::MemberPut(Box::new(admin)));
+    let alice = world.join(launched(1, 11, "a"));
+    let bob = world.join(launched(2, 21, "b"));
+    world.disk_held = true;
+    world.write(
+        alice,
+        &json!({"type": "ban", "target": "bob", "_reqId": "r"}),
+    );
+    let token = world.persisted().find_map(|(op, token)| {
+        matches!(op, StoreOp::MemberRevoked { .. })
+            .then_some(token)
+            .flatten()
+    });
+    let (token, result) = (token.unwrap(), Err(crate::rows::StoreFailure::Full));
+    world.input(Input::Stored { token, result });
+    let answer = world.frames(alice).pop().unwrap();
+    assert_eq!(
+        (&answer["code"], &answer["_reqId"]),
+        (&json!("storage"), &json!("r"))
+    );
+    assert_eq!(world.closed(bob), Some(Close::BANNED));
+}

@@ -366,6 +366,27 @@ fn who_may_not_have_been_announced_before_a_crash_is_at_its_return() {
 }
 
 #[test]
+fn a_clock_set_back_across_a_restart_makes_no_ghost() {
+    let (mut world, _, bob) = observed();
+    world.close(bob, Closing::Abrupt);
+    let rows: Vec<_> = world
+        .persisted()
+        .filter_map(|(op, _)| match op {
+            StoreOp::PresencePut(row) => Some(row.clone()),
+            _ => None,
+        })
+        .collect();
+    let mut after = World::new();
+    for mut row in rows {
+        row.lease_until = Some(after.now.wall.after(Millis::secs(24 * 3600)));
+        after.input(Input::Boot(BootRow::Presence(row)));
+    }
+    assert_eq!(after.recount(), (0, 2));
+    after.pass(Millis(90_000));
+    assert_eq!(after.recount(), (0, 0));
+}
+
+#[test]
 fn a_joined_socket_may_not_say_hello_for_ever() {
     let (mut world, _, bob) = observed();
     for _ in 0..9 {

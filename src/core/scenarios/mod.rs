@@ -27,7 +27,7 @@ struct World {
     shard: Shard,
     now: Now,
     fx: Vec<Effect>,
-    /// Effects looked at by [`Self::store_presences`].
+    /// Effects looked at by [`Self::store_rows`].
     stored: usize,
     disk_held: bool,
     conns: u32,
@@ -67,17 +67,18 @@ impl World {
 
     fn input(&mut self, input: Input<'_>) {
         self.shard.handle(self.now, input, &mut self.fx);
-        self.store_presences();
+        self.store_rows();
     }
 
-    /// Presence rows are durable at once, unless a test holds the disk; messages when it says so.
-    fn store_presences(&mut self) {
+    /// Rows are durable at once, unless a test holds the disk; messages when it says so.
+    fn store_rows(&mut self) {
         while let Some(effect) = self.fx.get(self.stored).filter(|_| !self.disk_held) {
             self.stored += 1;
             if let Effect::Persist {
-                op: StoreOp::PresencePut(_) | StoreOp::PresenceEnd { .. },
+                ref op,
                 token: Some(token),
             } = *effect
+                && !matches!(op, StoreOp::MessageInsert(_))
             {
                 let result = Ok(());
                 let stored = Input::Stored { token, result };
@@ -92,7 +93,7 @@ impl World {
             wall: self.now.wall.after(span),
         };
         self.shard.advance(self.now, &mut self.fx);
-        self.store_presences();
+        self.store_rows();
     }
 
     /// Time passes while these sockets show that they live.

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use crate::attachment::Attachment;
 use crate::hello::Hello;
-use crate::ids::ConnId;
-use crate::shard::{Shard, Turn};
+use crate::ids::{ConnId, PeerHandle, Token};
+use crate::rows::{StoreFailure, StoreOp};
+use crate::shard::{Shard, Turn, Waiting};
 use crate::wire::{FieldError, Fields, ParseError, frames};
 
 pub(crate) mod hook;
@@ -196,6 +197,45 @@ impl Shard {
         let req_id = request.req_id.as_deref();
         let frame = frames::encode(&frames::Reply { kind, body, req_id });
         self.reply(t, request.slot, frame);
+    }
+
+    /// Answers a request that is in effect already, when `op` is durable.
+    fn answer_when_stored<T: Serialize>(
+        &mut self,
+        t: &mut Turn<'_>,
+        request: &Request<'_>,
+        op: StoreOp,
+        kind: &str,
+        body: T,
+    ) {
+        let req_id = request.req_id.as_deref();
+        let frame = frames::encode(&frames::Reply { kind, body, req_id });
+        let token = self.next_token();
+        if let Some(asker) = self.wait_in_line(t, request.slot, token) {
+            let waiting = Waiting::Answer {
+                asker,
+                frame,
+                req_id: request.req_id.as_deref().map(Into::into),
+            };
+            self.waiting.insert(token, waiting);
+        }
+        t.persist_awaited(op, token);
+    }
+
+    /// What [`Self::answer_when_stored`] waited for has come.
+    pub(crate) fn answer_stored(
+        &mut self,
+        t: &mut Turn<'_>,
+        token: Token,
+        asker: PeerHandle,
+        frame: Bytes,
+        failed: Option<(StoreFailure, Option<&str>)>,
+    ) {
+        let frame = failed.map_or(frame, |(failure, req_id)| {
+            let message = format!("{failure}: in effect now, written when the disk allows");
+            frames::error("storage", &message, req_id)
+        });
+        self.fill_reply(t, asker, token, frame);
     }
 
     /// Writes an answer, behind those that still wait for the store.

@@ -168,15 +168,23 @@ impl Shard {
         };
         member.revoked_at = Some(t.now.wall);
         let (id, key, banned) = (member.id.to_string(), member.key, member.name.clone());
-        t.persist(StoreOp::MemberRevoked {
+        let op = StoreOp::MemberRevoked {
             id,
             at: Some(t.now.wall),
-        });
+        };
+        self.answer_when_stored(
+            t,
+            request,
+            op,
+            "ban_ack",
+            BanAck {
+                banned: banned.clone(),
+            },
+        );
         if let Some(caller) = self.peers.get_slot(request.slot) {
             let payload = serde_json::json!({ "target": banned, "targetPubkey": key });
             self.audit(t, caller, "member_banned", payload);
         }
-        self.answer(t, request, "ban_ack", BanAck { banned });
         self.end_member(t, member_ix);
         Ok(())
     }
@@ -217,12 +225,15 @@ impl Shard {
             member.name.clone(),
         );
         self.index_member(mesh, key, member_ix);
-        t.persist(StoreOp::MemberRevoked { id, at: None });
+        let op = StoreOp::MemberRevoked { id, at: None };
+        let ack = UnbanAck {
+            unbanned: unbanned.clone(),
+        };
+        self.answer_when_stored(t, request, op, "unban_ack", ack);
         if let Some(caller) = self.peers.get_slot(request.slot) {
             let payload = serde_json::json!({ "target": unbanned });
             self.audit(t, caller, "member_unbanned", payload);
         }
-        self.answer(t, request, "unban_ack", UnbanAck { unbanned });
         Ok(())
     }
 

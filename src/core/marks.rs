@@ -1,0 +1,202 @@
+//! Named points of the core that the simulator must reach, and sizes that it checks.
+//!
+//! Without the feature `marks` all of this is nothing: a mark costs no instruction.
+
+macro_rules! marks {
+    ($($(#[$doc:meta])* $mark:ident,)+) => {
+        /// A point of the core worth reaching.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Mark { $($(#[$doc])* $mark),+ }
+
+        impl Mark {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$mark),+];
+        }
+    };
+}
+
+marks! {
+    /// A socket took over an online session.
+    Takeover,
+    /// A session in grace got a socket.
+    ReattachInGrace,
+    /// A newcomer waits for the incumbent's answer.
+    Contend,
+    /// The incumbent answered; the newcomer was refused.
+    ConflictRefused,
+    /// The incumbent was silent or gone; the newcomer came in.
+    ChallengerAdmitted,
+    /// The challenged session ended first.
+    ChallengerDismissed,
+    /// The challenger left.
+    ChallengerLeft,
+    /// A frame waited with a challenger.
+    FrameHeld,
+    /// A frame, ping or pong on a socket that was told to close.
+    StaleInput,
+    /// The end of a socket that was told to close.
+    StaleClose,
+    /// A socket ended before its hello.
+    ClosedWhileGreeting,
+    /// A socket said no hello in time.
+    HelloOverdue,
+    /// A throw-away session said goodbye.
+    Goodbye,
+    /// A lease ran out.
+    GraceOver,
+    /// A silent socket was aborted.
+    Silent,
+    /// A watermark ping after a burst.
+    WatermarkPing,
+    /// A pong confirmed messages.
+    WatermarkConfirmed,
+    /// A client confirmed a message in memory.
+    AckInMemory,
+    /// A client confirmed a message that is only on disk, or none.
+    AckOnDisk,
+    /// Messages were written again after a reattach.
+    Rewritten,
+    /// An outbox had no room.
+    OutboxFull,
+    /// A mailbox went on on disk.
+    MailboxSpill,
+    /// A mailbox was asked for.
+    MailboxLoad,
+    /// A mailbox was read back.
+    MailboxLoaded,
+    /// Reading a mailbox failed.
+    MailboxLoadFailed,
+    /// Messages of an ended lease went back to their mailboxes.
+    GivenBack,
+    /// A message's row was refused by the store.
+    SendNotStored,
+    /// The news of a join followed its row.
+    JoinTold,
+    /// Somebody spoke before its row was durable.
+    JoinToldEarly,
+    /// A lease ended before its join was told.
+    LeftUntold,
+    /// A session's row was restored.
+    Restored,
+    /// A row was not restored.
+    RestoreRefused,
+    /// A lease was not extended at boot any more.
+    BootEpochsSpent,
+    /// The same session id under another key.
+    DedupEvicted,
+    /// A foreign claim yielded to a proven key.
+    ClaimEvicted,
+    /// A claimed key belongs to another member.
+    KeyTaken,
+    /// A hello was heard before.
+    Replayed,
+    /// The mesh was full.
+    Capacity,
+    /// A revoked member came.
+    Revoked,
+    /// A second hello of the same session.
+    HelloAgain,
+    /// A second hello of another.
+    AlreadyJoined,
+    /// Somebody was kicked in grace.
+    EvictedInGrace,
+    /// A member was revoked while present.
+    MemberEnded,
+    /// A status ran out.
+    WorkingOver,
+    /// A hook's status waited for its session.
+    HookPendingTaken,
+    /// A hook met `dnd`.
+    HookMetDnd,
+    /// A socket went to its mesh's home.
+    HandedOff,
+    /// A verified hello arrived from another shard.
+    Adopted,
+    /// The process was told to stop.
+    Shutdown,
+    /// A session key passed to the sibling that claims it.
+    KeyInherited,
+}
+
+/// Notes that a point was reached.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "without the feature it is nothing")]
+pub(crate) fn mark(mark: Mark) {
+    #[cfg(feature = "marks")]
+    seen::note(mark);
+    #[cfg(not(feature = "marks"))]
+    let _ = mark;
+}
+
+#[cfg(feature = "marks")]
+pub use seen::{Inspect, take};
+
+#[cfg(feature = "marks")]
+mod seen {
+    use std::cell::Cell;
+
+    use super::Mark;
+    use crate::shard::Shard;
+
+    thread_local! {
+        static SEEN: Cell<u128> = const { Cell::new(0) };
+    }
+
+    pub(super) fn note(mark: Mark) {
+        SEEN.set(SEEN.get() | 1 << mark as u32);
+    }
+
+    /// The points this thread has reached since it asked last, one bit each, in the order of
+    /// [`Mark::ALL`].
+    #[must_use]
+    pub fn take() -> u128 {
+        SEEN.replace(0)
+    }
+
+    /// How much a shard holds.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Inspect {
+        /// Leases.
+        pub sessions: usize,
+        /// Timers armed.
+        pub timers: usize,
+        /// Operations and questions whose result is awaited.
+        pub waiting: usize,
+        /// Mailboxes with something in them, in memory or on disk.
+        pub mailboxes: usize,
+        /// Entries of the index by working directory.
+        pub cwd_entries: usize,
+        /// Entries of all indexes by session key, session id and roster.
+        pub by_key: usize,
+        /// See above.
+        pub by_id: usize,
+        /// See above.
+        pub roster: usize,
+        /// Sessions that members' lists of online ones name.
+        pub online: usize,
+    }
+
+    impl Shard {
+        /// Counts what there is.
+        #[must_use]
+        pub fn inspect(&self) -> Inspect {
+            let meshes = || self.meshes.iter();
+            Inspect {
+                sessions: self.peers.len(),
+                timers: self.wheel.len(),
+                waiting: self.waiting.len(),
+                mailboxes: meshes().map(|mesh| mesh.mailboxes.len()).sum(),
+                cwd_entries: self.cwds.len(),
+                by_key: meshes().map(|mesh| mesh.by_session_key.len()).sum(),
+                by_id: meshes().map(|mesh| mesh.by_session_id.len()).sum(),
+                roster: meshes().map(|mesh| mesh.roster.len()).sum(),
+                online: self
+                    .members
+                    .iter()
+                    .flat_map(|member| &member.online)
+                    .map(std::collections::BTreeMap::len)
+                    .sum(),
+            }
+        }
+    }
+}
