@@ -202,6 +202,8 @@ pub fn read_request(input: &mut impl Read) -> Result<Request, Box<Reply>> {
     let line = read_line(input)
         .map_err(|error| Box::new(Reply::Refused(format!("request not read: {error}"))))?;
     serde_json::from_slice(&line).map_err(|error| {
+        // What was sent may be quoted in it; the refusal is one line of plain text.
+        let error = error.to_string().replace(char::is_control, " ");
         Box::new(Reply::Refused(format!(
             "request not understood ({error}); broker and command may differ in version"
         )))

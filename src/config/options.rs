@@ -166,7 +166,10 @@ impl ServeOptions {
             ConfigError::Malformed {
                 path: path.to_owned(),
                 line: before.matches('\n').count() + 1,
-                message: error.message().replace('\n', ", "),
+                message: error
+                    .message()
+                    .replace('\n', ", ")
+                    .replace(char::is_control, " "),
             }
         })
     }

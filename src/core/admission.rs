@@ -66,15 +66,14 @@ impl Shard {
     pub(crate) fn greet_again(
         &mut self,
         t: &mut Turn<'_>,
-        conn: ConnId,
         slot: u32,
         hello: Result<Hello, Refusal>,
     ) {
         let hello = match hello {
             Ok(hello) => hello,
             Err(refusal) => {
-                t.send(conn, frames::error(refusal.code, refusal.message, None));
-                return;
+                let frame = frames::error(refusal.code, refusal.message, None);
+                return self.reply(t, slot, frame);
             }
         };
         let own = self.find(&hello).is_ok_and(|(mesh, member)| {
@@ -87,14 +86,14 @@ impl Shard {
             ) == Some(slot)
         });
         if !own {
-            t.send(
-                conn,
-                frames::error("already_joined", "this connection has joined already", None),
-            );
-            return;
+            let message = "this connection has joined already";
+            let frame = frames::error("already_joined", message, None);
+            return self.reply(t, slot, frame);
         }
         let replaced = self.refresh(slot, &hello);
-        self.acknowledge_hello(t, slot, conn, hello.role, &Welcome::Reattached);
+        if let Some(ack) = self.hello_ack(slot, hello.role, &Welcome::Reattached) {
+            self.reply(t, slot, ack);
+        }
         self.persist_presence(t, slot);
         self.replace(t, replaced);
     }

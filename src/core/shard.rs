@@ -197,6 +197,10 @@ impl Shard {
     pub fn advance(&mut self, now: Now, fx: &mut Effects) {
         let t = &mut Turn { now, fx };
         while let Some((_, timer)) = self.wheel.pop_due(now.mono) {
+            if self.shutting_down {
+                // Every socket has been told to close, and leases stay as their rows say.
+                continue;
+            }
             match timer {
                 Timer::Hello(conn) => self.hello_overdue(t, conn),
                 Timer::Grace(slot) => self.grace_over(t, slot),

@@ -1,6 +1,8 @@
 //! What a session gets once it is let in: a new lease or its own one back, brought up to date,
 //! and the answer to its hello.
 
+use bytes::Bytes;
+
 use crate::attachment::Attachment;
 use crate::effect::Close;
 use crate::event::LeaseEnd;
@@ -47,7 +49,9 @@ impl Shard {
             saved: saved.as_deref(),
             restored_groups,
         };
-        self.acknowledge_hello(t, handle.slot, conn, hello.role, &welcome);
+        if let Some(ack) = self.hello_ack(handle.slot, hello.role, &welcome) {
+            t.send(conn, ack);
+        }
         // After the hello's answer, which comes first: becoming idle writes mail.
         self.take_pending_status(t, handle.slot);
         self.drain(t, handle.slot);
@@ -124,7 +128,9 @@ impl Shard {
         self.attach(t, slot, conn);
         let replaced = self.refresh(slot, hello);
         self.persist_presence(t, slot);
-        self.acknowledge_hello(t, slot, conn, hello.role, &Welcome::Reattached);
+        if let Some(ack) = self.hello_ack(slot, hello.role, &Welcome::Reattached) {
+            t.send(conn, ack);
+        }
         self.rewrite_unconfirmed(t, slot);
         self.drain(t, slot);
         self.replace(t, replaced);
@@ -181,20 +187,14 @@ impl Shard {
     }
 
     /// `hello_ack`, the first frame of a session on its socket.
-    pub(crate) fn acknowledge_hello(
+    pub(crate) fn hello_ack(
         &self,
-        t: &mut Turn<'_>,
         slot: u32,
-        conn: ConnId,
         role: PeerRole,
         welcome: &Welcome<'_>,
-    ) {
-        let Some(peer) = self.peers.get_slot(slot) else {
-            return;
-        };
-        let (Some(mesh), Some(member)) = (self.mesh(peer.mesh), self.member(peer.member)) else {
-            return;
-        };
+    ) -> Option<Bytes> {
+        let peer = self.peers.get_slot(slot)?;
+        let (mesh, member) = (self.mesh(peer.mesh)?, self.member(peer.member)?);
         let reattached = matches!(welcome, Welcome::Reattached);
         let is_hello = role == PeerRole::ControlPlane;
         let ack = frames::HelloAck {
@@ -214,7 +214,7 @@ impl Shard {
             reattached,
             lease_ttl_ms: self.config.grace.0,
         };
-        t.send(conn, frames::encode(&ack));
+        Some(frames::encode(&ack))
     }
 }
 

@@ -242,3 +242,63 @@ fn a_ban_that_the_disk_refuses_is_said_to_be_in_effect() {
     );
     assert_eq!(world.closed(bob), Some(Close::BANNED));
 }
+
+#[test]
+fn a_repeated_hello_is_answered_behind_what_waits() {
+    let (mut world, alice, _, key) = pair();
+    world.write(alice, &send(&key, "m"));
+    let hello = launched(3, 31, "other")(world.now.wall);
+    world.write(alice, &hello);
+    assert!(
+        world
+            .frames(alice)
+            .iter()
+            .all(|f| f["code"] != "already_joined")
+    );
+    let (token, result) = (tokens(&world)[0], Ok(()));
+    world.input(Input::Stored { token, result });
+    let last: Vec<_> = world.frames(alice).into_iter().rev().take(2).collect();
+    assert_eq!(
+        (&last[1]["type"], &last[0]["code"]),
+        (&json!("ack"), &json!("already_joined"))
+    );
+}
+
+#[test]
+fn stats_are_numbers_that_every_peer_can_read() {
+    let (mut world, alice, bob, _) = pair();
+    let deep = format!("{{\"x\":{}1{}}}", "[".repeat(200), "]".repeat(200));
+    for stats in [deep.as_str(), r#"{"x":"\ud800"}"#, r#"{"x":{}}"#] {
+        let text = format!(r#"{{"type":"set_stats","stats":{stats},"_reqId":"s"}}"#);
+        world.input(Input::Frame {
+            conn: bob,
+            text: &text,
+        });
+        let last = world.frames(bob).pop().unwrap();
+        assert_eq!(last["code"], "invalid_argument", "{stats}");
+    }
+    world.write(
+        bob,
+        &json!({"type": "set_stats", "stats": {"messagesIn": 3, "uptime": 1.5}}),
+    );
+    world.write(alice, &json!({"type": "list_peers", "_reqId": "l"}));
+    let list = world.frames(alice).pop().unwrap();
+    let shown = list["peers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|p| p["stats"].is_object());
+    assert_eq!(
+        shown.unwrap()["stats"],
+        json!({"messagesIn": 3, "uptime": 1.5})
+    );
+}
+
+#[test]
+fn nothing_happens_to_sockets_that_were_told_to_close() {
+    let (mut world, _, _, _) = pair();
+    world.input(Input::Shutdown);
+    let before = world.fx.len();
+    world.pass(Millis(200_000));
+    assert_eq!(world.fx.len(), before);
+}

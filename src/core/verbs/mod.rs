@@ -55,7 +55,7 @@ impl Shard {
         let kind = fields.lenient_str("type");
         match (slot, kind) {
             (None, kind) => self.greet(t, conn, &kind.unwrap_or_default(), &fields),
-            (Some(slot), Some(kind)) => self.request(t, conn, slot, &kind, &fields),
+            (Some(slot), Some(kind)) => self.request(t, slot, &kind, &fields),
             (Some(_), None) => {
                 let req_id = fields.req_id();
                 self.malformed(t, conn, slot, ParseError::NotObject, req_id.as_deref());
@@ -97,14 +97,7 @@ impl Shard {
         }
     }
 
-    fn request(
-        &mut self,
-        t: &mut Turn<'_>,
-        conn: ConnId,
-        slot: u32,
-        kind: &str,
-        fields: &Fields<'_>,
-    ) {
+    fn request(&mut self, t: &mut Turn<'_>, slot: u32, kind: &str, fields: &Fields<'_>) {
         let request = Request {
             slot,
             fields,
@@ -113,17 +106,17 @@ impl Shard {
         let done = match kind {
             "hello" | "session_hello" if !self.may_repeat_hello(t, slot) => {
                 let message = "too many hellos on one connection; wait ten seconds";
-                t.send(conn, frames::error("rate_limited", message, None));
+                self.reply(t, slot, frames::error("rate_limited", message, None));
                 Ok(())
             }
             "hello" => {
                 let hello = Hello::member(fields, t.now.wall);
-                self.greet_again(t, conn, slot, hello);
+                self.greet_again(t, slot, hello);
                 Ok(())
             }
             "session_hello" => {
                 let hello = Hello::session(fields, t.now.wall);
-                self.greet_again(t, conn, slot, hello);
+                self.greet_again(t, slot, hello);
                 Ok(())
             }
             "send" => {

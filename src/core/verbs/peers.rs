@@ -1,6 +1,8 @@
 //! Who is here and what they show: `list_peers`, summary, stats, visibility, profile, groups
 //! (protocol.md §7, §10). All apply to the calling session only.
 
+use std::collections::BTreeMap;
+
 use serde_json::value::RawValue;
 
 use crate::limits::{GROUPS_MAX, NAME_BYTES_MAX, PROFILE_BYTES_MAX, TEXT_BYTES_MAX};
@@ -91,9 +93,14 @@ impl Shard {
     pub(crate) fn set_stats(&mut self, request: &Request<'_>) -> Result<(), FieldError> {
         let stats = request.fields.object("stats", PROFILE_BYTES_MAX)?;
         let stats = stats.ok_or_else(|| FieldError::new("stats", "an object"))?;
+        // Whoever lists peers must be able to read it: nothing nested, no broken text.
+        let numbers = "an object of numbers";
         request
             .fields
-            .json::<crate::rows::Stats>("stats", "an object of numbers")?;
+            .json::<BTreeMap<String, serde_json::Number>>("stats", numbers)?;
+        request
+            .fields
+            .json::<crate::rows::Stats>("stats", numbers)?;
         if let Some(peer) = self.peers.get_slot_mut(request.slot) {
             peer.about.stats = Some(stats.into());
         }
