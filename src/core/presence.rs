@@ -15,6 +15,8 @@ struct News {
     mesh: MeshIx,
     kind: Kind,
     member: MemberIx,
+    /// Whose it is: a session is told nothing of itself.
+    order: u64,
     /// Sessions of this order and later knew it when they came.
     before: u64,
     frame: Bytes,
@@ -26,6 +28,7 @@ impl News {
             mesh: peer.mesh,
             kind: peer.kind,
             member: peer.member,
+            order: peer.order,
             before,
             frame,
         }
@@ -142,7 +145,9 @@ impl Shard {
     /// Tells those whose sessions began before the news.
     fn tell(&self, t: &mut Turn<'_>, news: &News) {
         self.send_to_mesh(t, news.mesh, &news.frame, |_, peer| {
-            peer.order < news.before && hears_of(peer, news.kind, news.member)
+            peer.order != news.order
+                && peer.order < news.before
+                && hears_of(peer, news.kind, news.member)
         });
     }
 

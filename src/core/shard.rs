@@ -304,6 +304,9 @@ impl Shard {
 
     /// Ends a socket with a close frame; nothing it says counts from here on.
     pub(crate) fn close(&mut self, t: &mut Turn<'_>, conn: ConnId, close: Close) {
+        if matches!(self.attachments.get_mut(conn), Some(Attachment::Closing)) {
+            return;
+        }
         self.attachments.set(conn, Attachment::Closing);
         t.fx.push(Effect::Close { conn, close });
     }
@@ -320,7 +323,12 @@ impl Shard {
     }
 
     fn stored(&mut self, t: &mut Turn<'_>, token: Token, result: Result<(), StoreFailure>) {
-        match self.waiting.remove(&token) {
+        let waiting = self.waiting.remove(&token);
+        if self.shutting_down {
+            // Nobody is left to be told, and the rows must not say that somebody was.
+            return;
+        }
+        match waiting {
             Some(Waiting::Send {
                 sender,
                 id,
@@ -348,7 +356,11 @@ impl Shard {
         token: Token,
         result: Result<StoreAnswer, StoreFailure>,
     ) {
-        match self.waiting.remove(&token) {
+        let waiting = self.waiting.remove(&token);
+        if self.shutting_down {
+            return;
+        }
+        match waiting {
             Some(Waiting::Mailbox(mesh, key)) => {
                 self.mailbox_answered(t, token, (mesh, key), result);
             }
@@ -388,7 +400,9 @@ impl Shard {
                 slot,
                 presence_id,
                 status,
-            } => Answer::HookDone(self.hook_apply(t, slot, &presence_id, status)),
+            } => Answer::HookDone(
+                !self.shutting_down && self.hook_apply(t, slot, &presence_id, status),
+            ),
             Ask::HookPend { cwd, pid, status } => {
                 self.hook_pend(t.now.mono, cwd, pid, status);
                 Answer::HookDone(true)

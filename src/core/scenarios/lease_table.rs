@@ -363,6 +363,21 @@ fn who_may_not_have_been_announced_before_a_crash_is_at_its_return() {
     let back = after.join(launched(2, 21, "b"));
     assert_eq!(after.ack(back)["presenceId"], presence);
     assert_eq!(after.events(observer), ["peer_joined"]);
+    assert!(after.events(back).is_empty(), "nothing of itself");
+}
+
+#[test]
+fn what_was_not_told_at_shutdown_is_told_by_the_next_broker() {
+    let mut world = World::new();
+    let observer = world.join(launched(1, 11, "a"));
+    world.disk_held = true;
+    world.join(launched(2, 21, "b"));
+    world.input(Input::Shutdown);
+    let before = world.fx.len();
+    world.disk_held = false;
+    world.pass(Millis(1));
+    assert_eq!(world.fx.len(), before, "neither told nor said to be told");
+    assert!(world.events(observer).is_empty());
 }
 
 #[test]
