@@ -17,7 +17,7 @@ impl Shard {
             .designated(mesh, &mail)
             .filter(|slot| self.may_write(*slot, &mail));
         if let Some(slot) = recipient
-            && self.passes_queue(mesh, &mail)
+            && self.passes_queue(slot, mesh, &mail)
         {
             self.write(t, slot, mail);
             return;
@@ -33,10 +33,12 @@ impl Shard {
 
     /// Whether a message may go before what its mailbox holds: if that is nothing, or if it is
     /// `now` and everything there is held for its priority.
-    fn passes_queue(&self, mesh: MeshIx, mail: &Mail) -> bool {
+    fn passes_queue(&self, slot: u32, mesh: MeshIx, mail: &Mail) -> bool {
         let mailbox = self.mesh(mesh).and_then(|m| m.mailboxes.get(&mail.target));
+        let peer = self.peers.get_slot(slot);
+        let holds = peer.is_some_and(|peer| !peer.takes(Priority::Low));
         mailbox.is_none_or(|mailbox| {
-            let overtakes = mail.priority == Priority::Now && mailbox.may_overtake();
+            let overtakes = holds && mail.priority == Priority::Now && mailbox.may_overtake();
             mailbox.is_empty()
                 || (overtakes
                     && mailbox
@@ -164,6 +166,9 @@ impl Shard {
             let found = mailbox.find(|mail| {
                 peer.takes(mail.priority) && self.designated(peer.mesh, mail) == Some(slot)
             });
+            // What is on disk comes before what has been kept in memory behind it.
+            let all = peer.takes(Priority::Low);
+            let found = found.filter(|(_, seq)| !mailbox.hides_before(*seq, all));
             if let Some((index, seq)) = found
                 && oldest.is_none_or(|(other, ..)| seq < other)
             {

@@ -222,6 +222,17 @@ impl Mailbox {
         self.queue.is_empty() && self.tail == Tail::Memory
     }
 
+    /// Whether rows that come before `seq` may be on disk only, `all` of them wanted or just
+    /// those of priority `now`.
+    pub(crate) fn hides_before(&self, seq: Seq, all: bool) -> bool {
+        match self.tail {
+            Tail::Memory => false,
+            Tail::Disk(after) | Tail::Loading { after, .. } => {
+                after < seq && (all || self.now_on_disk)
+            }
+        }
+    }
+
     /// Messages in memory.
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
