@@ -20,25 +20,39 @@ const PATIENCE: Duration = Duration::from_secs(20);
 static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 static NEXT_DIR: AtomicU32 = AtomicU32::new(0);
 
+/// How a broker is started.
+#[derive(Clone, Default)]
+pub(crate) struct Launch {
+    /// Beside `--listen` and `--db`.
+    pub(crate) flags: Vec<String>,
+    /// A command that becomes the one given behind it (`nsenter ...`, `sh -c '...; exec "$@"' sh`).
+    /// Admin commands are run through it as well.
+    pub(crate) wrapper: Vec<String>,
+    /// Environment of the broker.
+    pub(crate) env: Vec<(String, String)>,
+    /// The database, if it is to be elsewhere than in the folder of the broker.
+    pub(crate) db: Option<PathBuf>,
+}
+
 /// A broker that can be killed, stopped and started again on the same port and database. Dropped,
 /// it is killed and its files are removed.
 pub(crate) struct Broker {
     dir: PathBuf,
     port: u16,
-    flags: Vec<String>,
+    pub(crate) launch: Launch,
     child: Option<Child>,
 }
 
 impl Broker {
-    /// Starts a broker with these flags beside `--listen` and `--db`.
-    pub(crate) fn start(flags: &[String]) -> Self {
+    /// Starts a broker and waits until it is ready.
+    pub(crate) fn start(launch: Launch) -> Self {
         let n = NEXT_DIR.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("holdfast-test-{}-{n}", std::process::id()));
         fs::create_dir_all(&dir).expect("the temporary folder must be writable");
         let mut broker = Self {
             dir,
             port: free_port(),
-            flags: flags.to_vec(),
+            launch,
             child: None,
         };
         broker.start_again();
@@ -47,11 +61,18 @@ impl Broker {
 
     /// Starts the process and waits until it is ready.
     pub(crate) fn start_again(&mut self) {
+        self.spawn();
+        self.ready();
+    }
+
+    /// Starts the process, and no more.
+    pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "the broker already runs");
         let log = File::options().create(true).append(true).open(self.log());
         let log = log.expect("the log must be writable");
         let err = log.try_clone().expect("a file must be clonable");
-        let child = Command::new(BIN)
+        let child = self
+            .command()
             .args([
                 "serve",
                 "--listen",
@@ -59,13 +80,27 @@ impl Broker {
                 "--db",
             ])
             .arg(self.db())
-            .args(&self.flags)
+            .args(&self.launch.flags)
+            .envs(self.launch.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(err)
             .spawn()
             .expect("the broker must start");
         self.child = Some(child);
+    }
+
+    /// The binary, through the wrapper if there is one.
+    fn command(&self) -> Command {
+        let Some((program, args)) = self.launch.wrapper.split_first() else {
+            return Command::new(BIN);
+        };
+        let mut command = Command::new(program);
+        command.args(args).arg(BIN);
+        command
+    }
+
+    fn ready(&mut self) {
         wait_for("the broker to be ready", || {
             if let Some(status) = self.exited() {
                 panic!("the broker ended at start: {status}\n{}", self.last_words());
@@ -84,9 +119,8 @@ impl Broker {
 
     /// SIGTERM; answers the exit code.
     pub(crate) fn terminate(&mut self) -> i32 {
-        let child = self.child.as_ref().expect("the broker must run");
         let sent = Command::new("kill")
-            .args(["-TERM", &child.id().to_string()])
+            .args(["-TERM", &self.pid().to_string()])
             .status();
         assert!(
             sent.expect("kill must exist").success(),
@@ -101,10 +135,14 @@ impl Broker {
         status.and_then(|status| status.code()).unwrap_or(-1)
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the broker must run").id()
+    }
+
     /// Resident memory in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let child = self.child.as_ref().expect("the broker must run");
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id()));
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("the kernel must tell of its processes");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
@@ -113,7 +151,8 @@ impl Broker {
 
     /// Runs an admin command with `--json` on this broker's database.
     pub(crate) fn admin(&self, args: &[&str]) -> Value {
-        let out = Command::new(BIN)
+        let out = self
+            .command()
             .args(args)
             .arg("--json")
             .env("HOLDFAST_DB", self.db())
@@ -138,7 +177,8 @@ impl Broker {
     }
 
     pub(crate) fn db(&self) -> PathBuf {
-        self.dir.join("holdfast.db")
+        let elsewhere = self.launch.db.clone();
+        elsewhere.unwrap_or_else(|| self.dir.join("holdfast.db"))
     }
 
     fn log(&self) -> PathBuf {

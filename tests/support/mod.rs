@@ -3,7 +3,7 @@
 //!
 //! Must not know what any scenario checks; scenarios are the files under `tests/clients`.
 
-mod broker;
+pub(crate) mod broker;
 mod clients;
 mod scenario;
 

@@ -10,23 +10,29 @@ use std::time::Duration;
 use holdfast::core::ids::home_of;
 use serde_json::{Map, Value, json};
 
-use super::broker::{BIN, Broker};
+use super::broker::{BIN, Broker, Launch};
 use super::clients::Language;
 
 /// Scenarios that load both cores run alone; the others wait most of the time and share.
 static LOAD: RwLock<()> = RwLock::new(());
+
+/// Does what a scenario asks of the broker beyond the usual, and answers in one line.
+pub(crate) type Verbs = Box<dyn FnMut(&str, &mut Broker) -> String>;
 
 /// A scenario to run.
 pub(crate) struct Scenario {
     language: Language,
     name: &'static str,
     case: Option<&'static str>,
-    flags: Vec<String>,
     threads: u16,
     meshes: usize,
     grace_ms: u64,
     heavy: bool,
     extra: Map<String, Value>,
+    /// How the broker is started.
+    pub(crate) launch: Launch,
+    /// What it may ask beyond the usual; None for nothing.
+    pub(crate) verbs: Option<Verbs>,
 }
 
 impl Scenario {
@@ -43,12 +49,13 @@ impl Scenario {
             language,
             name,
             case: None,
-            flags: Vec::new(),
             threads: 1,
             meshes: 1,
             grace_ms: 3000,
             heavy: false,
             extra: Map::new(),
+            launch: Launch::default(),
+            verbs: None,
         }
         .flag("--send-rate", "0")
     }
@@ -61,10 +68,11 @@ impl Scenario {
 
     /// A flag of `serve`; a later one replaces an earlier.
     pub(crate) fn flag(mut self, name: &str, value: &str) -> Self {
-        if let Some(at) = self.flags.iter().position(|flag| flag == name) {
-            self.flags.drain(at..at + 2);
+        let flags = &mut self.launch.flags;
+        if let Some(at) = flags.iter().position(|flag| flag == name) {
+            flags.drain(at..at + 2);
         }
-        self.flags.extend([name.to_owned(), value.to_owned()]);
+        flags.extend([name.to_owned(), value.to_owned()]);
         self
     }
 
@@ -113,7 +121,7 @@ impl Scenario {
         };
         let (grace, threads) = (format!("{}ms", self.grace_ms), self.threads.to_string());
         self = self.flag("--grace", &grace).flag("--threads", &threads);
-        let mut broker = Broker::start(&self.flags);
+        let mut broker = Broker::start(self.launch.clone());
         let facts = broker.dir().join("world.json");
         std::fs::write(&facts, self.facts(&broker).to_string()).expect("facts must be writable");
         command.arg(facts);
@@ -125,7 +133,7 @@ impl Scenario {
             .stderr(Stdio::piped())
             .spawn()
             .expect("an interpreter that tells its version must start");
-        let done = attend(&mut child, &mut broker);
+        let done = attend(&mut child, &mut broker, &mut self.verbs);
         let _ended_already = child.kill();
         let passed = child.wait().is_ok_and(|status| status.success());
         assert!(
@@ -196,7 +204,7 @@ enum Said {
 
 /// Prints what the scenario says and does what it asks of the broker; true if it came to an end in
 /// time.
-fn attend(child: &mut Child, broker: &mut Broker) -> bool {
+fn attend(child: &mut Child, broker: &mut Broker, verbs: &mut Option<Verbs>) -> bool {
     let (sender, lines) = channel();
     let stdin = child.stdin.take().expect("stdin must be a pipe");
     listen(
@@ -209,7 +217,7 @@ fn attend(child: &mut Child, broker: &mut Broker) -> bool {
         sender,
         Said::Err,
     );
-    converse(&lines, stdin, broker)
+    converse(&lines, stdin, |verb| obey(verb, broker, verbs))
 }
 
 fn listen(pipe: impl Read + Send + 'static, sender: Sender<Said>, wrap: fn(String) -> Said) {
@@ -223,14 +231,18 @@ fn listen(pipe: impl Read + Send + 'static, sender: Sender<Said>, wrap: fn(Strin
     });
 }
 
-fn converse(lines: &Receiver<Said>, mut stdin: ChildStdin, broker: &mut Broker) -> bool {
+fn converse(
+    lines: &Receiver<Said>,
+    mut stdin: ChildStdin,
+    mut obey: impl FnMut(&str) -> String,
+) -> bool {
     let silence = Duration::from_secs(if long() { 300 } else { 150 });
     let mut open = 2;
     while open > 0 {
         match lines.recv_timeout(silence) {
             Ok(Said::Out(line)) => match line.strip_prefix('@') {
                 Some(verb) => {
-                    let answer = obey(verb, broker);
+                    let answer = obey(verb);
                     let _gone = writeln!(stdin, "{answer}");
                 }
                 None => println!("  {line}"),
@@ -247,13 +259,17 @@ fn converse(lines: &Receiver<Said>, mut stdin: ChildStdin, broker: &mut Broker) 
     true
 }
 
-fn obey(verb: &str, broker: &mut Broker) -> String {
+fn obey(verb: &str, broker: &mut Broker, verbs: &mut Option<Verbs>) -> String {
     match verb {
         "kill" => broker.kill(),
         "start" => broker.start_again(),
         "term" => return broker.terminate().to_string(),
         "rss" => return broker.resident_kib().to_string(),
-        other => panic!("a scenario asked for {other}"),
+        other => {
+            let verbs = verbs.as_mut();
+            let more = verbs.unwrap_or_else(|| panic!("a scenario asked for {other}"));
+            return more(other, broker);
+        }
     }
     "ok".to_owned()
 }
