@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use protocol::{Reply, Request};
-pub use server::{AdminServer, read_request};
+pub use server::{AdminServer, AdminSocket, read_request};
 
 use crate::shell::Control;
 
@@ -25,8 +25,8 @@ use crate::shell::Control;
 /// returned value is dropped.
 ///
 /// # Errors
-/// The socket cannot be made there, or another broker answers on it.
-pub fn serve(control: Control, socket: PathBuf) -> io::Result<AdminServer> {
+/// There is no thread for it.
+pub fn serve(control: Control, socket: AdminSocket) -> io::Result<AdminServer> {
     AdminServer::start(socket, move |request| perform::live(&control, request))
 }
 

@@ -27,6 +27,7 @@ pub(super) fn live(control: &Control, request: Request) -> Reply {
     if let Request::Peers { mesh } = request {
         return peers(control, &mesh);
     }
+    let _turn = request.changes().then(|| control.changing());
     let mut touched = Touched::default();
     let reply = answered(on_store(&control.store_admin(), request, &mut touched));
     // The mesh first: its home refuses members of a mesh it does not know.
@@ -135,4 +136,56 @@ fn peers(control: &Control, mesh: &str) -> Reply {
 
 fn key_of(text: &str) -> Result<PubKey, Refusal> {
     PubKey::parse(text).ok_or_else(|| Refusal::NotAKey(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::ServeConfig;
+    use crate::shell::Server;
+
+    /// Otherwise a loop could be told of a revocation before, and of grants made earlier after it.
+    #[test]
+    fn a_change_waits_until_a_loop_has_taken_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(ServeConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            db: folder.path().join("holdfast.db"),
+            ..ServeConfig::default()
+        })
+        .unwrap();
+        let control = server.control();
+        let slug = || "team".to_owned();
+        let create = Request::MeshCreate {
+            slug: slug(),
+            name: None,
+        };
+        let Reply::MeshCreated(made) = live(&control, create) else {
+            panic!("a mesh is made")
+        };
+        let revoked = || {
+            let Reply::Members(members) = live(&control, Request::MemberList { mesh: slug() })
+            else {
+                panic!("members are listed")
+            };
+            members[0].revoked_at.is_some()
+        };
+        let earlier = control.changing();
+        let revoke = Request::MemberRevoke {
+            member: made.owner_member_id,
+        };
+        let later = {
+            let control = control.clone();
+            thread::spawn(move || live(&control, revoke))
+        };
+        thread::sleep(Duration::from_millis(200));
+        assert!(!revoked(), "it did not wait, or a question did");
+        drop(earlier);
+        assert!(matches!(later.join().unwrap(), Reply::Member(_)));
+        assert!(revoked());
+    }
 }

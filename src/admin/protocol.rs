@@ -72,6 +72,23 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether it changes anything.
+    pub(super) fn changes(&self) -> bool {
+        match self {
+            Self::MeshCreate { .. }
+            | Self::MemberAdd { .. }
+            | Self::MemberRevoke { .. }
+            | Self::MemberGrants { .. } => true,
+            Self::Status
+            | Self::MeshList
+            | Self::MemberList { .. }
+            | Self::ClientConfig { .. }
+            | Self::Peers { .. } => false,
+        }
+    }
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -17,16 +17,24 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::protocol::{REQUEST_BYTES_MAX, Reply, Request};
+use crate::core::time::{Millis, Mono};
+use crate::shell::clock::Clock;
 
 /// Administrators served at once; a further one is told to come again.
 const CLIENTS_MAX: usize = 16;
 
-/// Longest wait for the next piece of a request, or for a client to take its reply.
+/// Longest wait for the next piece of a request, or for a client to take one of its reply.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pieces a request may come in: with [`PATIENCE`] it bounds the time of one client to 32 s.
 /// Honest clients write their line at once.
 const PIECES_MAX: u32 = 16;
+
+/// Longest time for a whole reply, give or take a piece.
+const REPLY_PATIENCE: Millis = Millis::secs(10);
+
+/// How much of a reply is written at once.
+const REPLY_PIECE: usize = 32 * 1024;
 
 /// How long the accepting thread waits for the question of a client it turns away.
 const TURN_AWAY: Duration = Duration::from_millis(20);
@@ -37,33 +45,67 @@ const BACKLOG: i32 = 64;
 /// Pause after an accept that failed, lest a full descriptor table make a busy loop.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// The admin socket of this process. Dropping it stops listening and removes the file.
+/// The admin socket of this process, on which nobody is answered yet: who connects waits. Dropping
+/// it removes the file.
 #[derive(Debug)]
-pub struct AdminServer {
+pub struct AdminSocket {
     path: PathBuf,
     /// Device and inode of our socket file, so that only our own is ever removed.
     file: (u64, u64),
+    listener: UnixListener,
+}
+
+impl AdminSocket {
+    /// Takes `path`.
+    ///
+    /// # Errors
+    /// The socket cannot be made there, or another broker answers on it.
+    pub fn bind(path: PathBuf) -> io::Result<Self> {
+        remove_stale(&path)?;
+        let listener = bind_private(&path)?;
+        let meta = fs::symlink_metadata(&path)?;
+        Ok(Self {
+            path,
+            file: (meta.dev(), meta.ino()),
+            listener,
+        })
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|meta| (meta.dev(), meta.ino()) == self.file);
+        if ours {
+            // A file that stays is replaced by the next start.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// Answers on an admin socket. Dropping it stops listening and removes the file.
+#[derive(Debug)]
+pub struct AdminServer {
+    socket: Arc<AdminSocket>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl AdminServer {
-    /// Listens on `path` and answers with what `handler` says.
-    pub(super) fn start<H>(path: PathBuf, handler: H) -> io::Result<Self>
+    /// Answers with what `handler` says.
+    pub(super) fn start<H>(socket: AdminSocket, handler: H) -> io::Result<Self>
     where
         H: Fn(Request) -> Reply + Send + Sync + 'static,
     {
-        remove_stale(&path)?;
-        let listener = bind_private(&path)?;
-        let meta = fs::symlink_metadata(&path)?;
+        let socket = Arc::new(socket);
+        let listening = Arc::clone(&socket);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name("admin".to_owned())
-            .spawn(move || accept_loop(&listener, &stopped, &Arc::new(handler)))?;
+            .spawn(move || accept_loop(&listening.listener, &stopped, &Arc::new(handler)))?;
         Ok(Self {
-            path,
-            file: (meta.dev(), meta.ino()),
+            socket,
             stop,
             thread: Some(thread),
         })
@@ -74,18 +116,12 @@ impl Drop for AdminServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         // Wakes the accept. If nobody accepts any more there is nothing to wake.
-        let woken = UnixStream::connect(&self.path).is_ok();
+        let woken = UnixStream::connect(&self.socket.path).is_ok();
         if let Some(thread) = self.thread.take()
             && woken
         {
             // A panic of the loop was printed when it happened; there is nobody to tell it again.
             drop(thread.join());
-        }
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|meta| (meta.dev(), meta.ino()) == self.file);
-        if ours {
-            // A file that stays is replaced by the next start.
-            drop(fs::remove_file(&self.path));
         }
     }
 }
@@ -190,7 +226,7 @@ fn serve_one(mut stream: UnixStream, handler: &impl Fn(Request) -> Reply) {
         Ok(request) => handler(request),
         Err(refusal) => *refusal,
     };
-    answer(stream, &reply);
+    answer(stream, &reply, REPLY_PATIENCE);
 }
 
 /// Reads one request, or says why it is none.
@@ -247,17 +283,23 @@ fn turn_away(mut stream: UnixStream) {
 }
 
 fn refuse(stream: UnixStream, why: &str) {
-    answer(stream, &Reply::Refused(why.to_owned()));
+    answer(stream, &Reply::Refused(why.to_owned()), REPLY_PATIENCE);
 }
 
-/// Writes the reply. A client that went away or does not read harms only itself.
-fn answer(mut stream: UnixStream, reply: &Reply) {
+/// Writes the reply. A client that went away or does not read harms only itself; one that reads
+/// slowly loses the rest when `patience` is over.
+fn answer(mut stream: UnixStream, reply: &Reply, patience: Millis) {
     let Ok(mut line) = serde_json::to_vec(reply) else {
         return;
     };
     line.push(b'\n');
     drop(stream.set_write_timeout(Some(PATIENCE)));
-    drop(stream.write_all(&line));
+    let clock = Clock::start();
+    for piece in line.chunks(REPLY_PIECE) {
+        if clock.mono() > Mono(patience.0) || stream.write_all(piece).is_err() {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -65,8 +65,8 @@ pub struct ServeOptions {
 
     /// Time a new socket has to say who it is [default: 10s]
     ///
-    /// Clients say hello at once; what stays silent longer is cut, so that idle sockets of
-    /// strangers cannot use up the open-file limit.
+    /// Clients say hello at once; what takes longer to upgrade, or after that to say hello, is
+    /// cut, so that idle sockets of strangers cannot use up the open-file limit.
     #[arg(long, env = "HOLDFAST_HELLO_TIMEOUT", value_name = "DURATION")]
     pub hello_timeout: Option<Span>,
 
@@ -92,7 +92,7 @@ pub struct ServeOptions {
     /// Largest WebSocket message of any kind, in bytes [default: 2097152]
     ///
     /// Clients answer file requests with frames of 1.4 MB; a larger frame than this closes the
-    /// connection with code 1009.
+    /// connection with code 1009. Before a hello has been accepted 131072 is the most.
     #[arg(long, env = "HOLDFAST_MAX_FRAME_BYTES", value_name = "BYTES")]
     pub max_frame_bytes: Option<usize>,
 

@@ -5,6 +5,7 @@ use crate::effect::{Close, Effect};
 use crate::event::{Event, LeaseEnd};
 use crate::hello::{Hello, Refusal};
 use crate::ids::{ConnId, PubKey, home_of};
+use crate::marks::{Mark, mark};
 use crate::peer::{Kind, MemberIx, MeshIx};
 use crate::rows::PeerRole;
 use crate::shard::{Shard, Turn};
@@ -53,6 +54,7 @@ impl Shard {
         if home == self.place.index {
             self.admit(t, conn, hello);
         } else {
+            mark(Mark::HandedOff);
             t.fx.push(Effect::Handoff {
                 conn,
                 shard: home,
@@ -86,10 +88,12 @@ impl Shard {
             ) == Some(slot)
         });
         if !own {
+            mark(Mark::AlreadyJoined);
             let message = "this connection has joined already";
             let frame = frames::error("already_joined", message, None);
             return self.reply(t, slot, frame);
         }
+        mark(Mark::HelloAgain);
         let replaced = self.refresh(slot, &hello);
         if let Some(ack) = self.hello_ack(slot, hello.role, &Welcome::Reattached) {
             self.reply(t, slot, ack);
@@ -105,6 +109,7 @@ impl Shard {
             Err(refusal) => return self.refuse(t, conn, refusal),
         };
         if !self.replay.accept(t.now.mono, &hello.signature) {
+            mark(Mark::Replayed);
             return self.refuse(
                 t,
                 conn,
@@ -121,11 +126,13 @@ impl Shard {
     fn admit_newcomer(&mut self, t: &mut Turn<'_>, conn: ConnId, hello: &Hello, found: Found) {
         let (mesh, member) = found;
         if let Some(refusal) = self.key_taken(hello, found) {
+            mark(Mark::KeyTaken);
             return self.refuse(t, conn, refusal);
         }
         let rivals = self.rivals(hello, found);
         let present = self.mesh(mesh).map_or(0, |m| m.roster.len());
         if present.saturating_sub(rivals.len()) >= self.config.max_sessions_per_mesh as usize {
+            mark(Mark::Capacity);
             return self.refuse(
                 t,
                 conn,
@@ -156,6 +163,7 @@ impl Shard {
         let member_ix = *member_ix.ok_or_else(unauthorized)?;
         let member = self.member(member_ix).ok_or_else(unauthorized)?;
         if member.revoked_at.is_some() {
+            mark(Mark::Revoked);
             let message = format!(
                 "You've been removed from \"{}\". Contact the mesh owner to rejoin.",
                 mesh.title()
@@ -239,6 +247,12 @@ impl Shard {
                 .is_some_and(|peer| peer.member != member)
         });
         let same_id = self.holder_of_id(hello, (mesh, member));
+        if claimant.is_some() {
+            mark(Mark::ClaimEvicted);
+        }
+        if same_id.is_some() {
+            mark(Mark::DedupEvicted);
+        }
         same_id.into_iter().chain(claimant).collect()
     }
 

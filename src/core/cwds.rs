@@ -42,6 +42,13 @@ impl Cwds {
         }
     }
 
+    /// Sessions in all directories.
+    #[cfg(feature = "marks")]
+    pub(crate) fn len(&self) -> usize {
+        // A sum: the order in which directories are visited cannot be seen.
+        self.0.values().map(BTreeMap::len).sum()
+    }
+
     /// The sessions of a directory, latest first.
     pub(crate) fn latest_first(&self, cwd: &str) -> impl Iterator<Item = u32> {
         self.0

@@ -4,6 +4,7 @@ use crate::effect::Effect;
 use crate::event::Event;
 use crate::ids::{PubKey, Seq};
 use crate::mailbox::Mailbox;
+use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
 use crate::peer::{Kind, MemberIx, MeshIx, PeerConn};
 use crate::rows::{MessageRow, Priority, StoreOp};
@@ -51,8 +52,10 @@ impl Shard {
     /// of the member's online sessions the first in rank.
     fn designated(&self, mesh: MeshIx, mail: &Mail) -> Option<u32> {
         let found = self.mesh(mesh)?;
-        if let Some(slot) = found.by_session_key.get(&mail.target) {
-            return Some(*slot);
+        if let Some(slot) = found.by_session_key.get(&mail.target).copied() {
+            // The sender itself may have inherited the key.
+            let holder = self.peers.get_slot(slot)?;
+            return (!self.is_sender(holder, mail)).then_some(slot);
         }
         let member = self.member(*found.by_key.get(&mail.target)?)?;
         let ranks = if mail.sender_member == member.key {
@@ -155,6 +158,7 @@ impl Shard {
         let peer = self.peers.get_slot(slot)?;
         peer.conn()?;
         if !peer.outbox.has_room() {
+            mark(Mark::OutboxFull);
             return None;
         }
         let mesh = self.mesh(peer.mesh)?;
@@ -238,6 +242,7 @@ impl Shard {
                 conn,
                 frame: frame.clone(),
             });
+            mark(Mark::Rewritten);
             any = true;
         }
         if any {
@@ -276,6 +281,7 @@ impl Shard {
             return;
         };
         for mail in mails {
+            mark(Mark::GivenBack);
             mesh.mailbox_or(t.now.mono, mail.target, Mailbox::new)
                 .put_back(mail);
         }

@@ -5,6 +5,7 @@ use crate::effect::Close;
 use crate::event::LeaseEnd;
 use crate::input::{Gauges, PeerView};
 use crate::mailbox::Mailbox;
+use crate::marks::{Mark, mark};
 use crate::mesh::{Member, Mesh};
 use crate::peer::{Lease, MemberIx, MeshIx, PeerConn};
 use crate::rows::{MailboxRow, MemberRow, MeshRow, PeerStateRow};
@@ -79,6 +80,7 @@ impl Shard {
             .map(|m| m.sessions.values().copied().collect())
             .unwrap_or_default();
         for slot in slots {
+            mark(Mark::MemberEnded);
             self.evict(t, slot, LeaseEnd::Banned, Some(Close::BANNED));
         }
     }

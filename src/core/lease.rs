@@ -8,6 +8,7 @@ use crate::event::{Event, LeaseEnd};
 use crate::ids::{ConnId, PeerHandle};
 use crate::input::Closing;
 use crate::limits::BOOT_EPOCHS_MAX;
+use crate::marks::{Mark, mark};
 use crate::peer::{Kind, Lease, PeerConn};
 use crate::rows::{PresenceRow, StoreOp};
 use crate::shard::{Shard, Timer, Turn};
@@ -72,7 +73,10 @@ impl Shard {
         peer.replies.clear();
         let (member, kind) = (peer.member, peer.kind);
         if let Lease::Online(old) = was {
+            mark(Mark::Takeover);
             self.close(t, old, Close::SESSION_REPLACED);
+        } else {
+            mark(Mark::ReattachInGrace);
         }
         if let Some(member) = self.member_mut(member) {
             let online = member.online_mut(kind);
@@ -127,6 +131,7 @@ impl Shard {
         match (peer.kind, how) {
             // A one-shot command that says goodbye leaves no ghost (design.md §4).
             (Kind::ThrowAway, Closing::Clean) => {
+                mark(Mark::Goodbye);
                 self.evict(t, handle.slot, LeaseEnd::Goodbye, None);
             }
             (Kind::ThrowAway, Closing::Abrupt) | (Kind::Launched | Kind::Member, _) => {
@@ -172,6 +177,7 @@ impl Shard {
 
     /// Grace ran out.
     pub(crate) fn grace_over(&mut self, t: &mut Turn<'_>, slot: u32) {
+        mark(Mark::GraceOver);
         self.evict(t, slot, LeaseEnd::Expired, None);
     }
 
@@ -196,8 +202,12 @@ impl Shard {
         if let Some(timer) = peer.working_timer {
             self.wheel.cancel(timer);
         }
-        if let (Some(conn), Some(close)) = (peer.conn(), close) {
+        // At shutdown every socket has been told to close, and may be gone.
+        if let (Some(conn), Some(close), false) = (peer.conn(), close, self.shutting_down) {
             self.close(t, conn, close);
+        }
+        if peer.conn().is_none() {
+            mark(Mark::EvictedInGrace);
         }
         self.leave_indexes(slot, &peer);
         let unconfirmed = peer.outbox.take_all();
@@ -230,7 +240,10 @@ impl Shard {
             && mesh.by_session_key.get(&key) == Some(&slot)
         {
             match heir {
-                Some(heir) => mesh.by_session_key.insert(key, heir),
+                Some(heir) => {
+                    mark(Mark::KeyInherited);
+                    mesh.by_session_key.insert(key, heir)
+                }
                 None => mesh.by_session_key.remove(&key),
             };
         }
@@ -277,13 +290,16 @@ impl Shard {
         let left = if row.boot_epochs <= BOOT_EPOCHS_MAX {
             remaining.max(self.config.restart_grace)
         } else {
+            mark(Mark::BootEpochsSpent);
             remaining
         };
         let until = t.now.mono.after(left);
         let Some(peer) = self.peer_of_row(t, row, until) else {
+            mark(Mark::RestoreRefused);
             t.persist(StoreOp::PresenceEnd { id, at: t.now.wall });
             return;
         };
+        mark(Mark::Restored);
         let handle = self.enter(t, peer);
         let Some(peer) = self.peers.get_mut(handle) else {
             return;

@@ -29,6 +29,7 @@ mod lease;
 pub mod limits;
 mod liveness;
 mod mailbox;
+pub mod marks;
 mod mesh;
 pub mod mint;
 mod outbox;
@@ -47,6 +48,10 @@ mod welcome;
 pub mod wheel;
 pub mod wire;
 
+#[cfg(test)]
+mod mailbox_model;
+#[cfg(test)]
+mod outbox_model;
 #[cfg(test)]
 mod scenarios;
 

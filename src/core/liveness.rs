@@ -5,6 +5,7 @@ use crate::effect::Effect;
 use crate::event::Event;
 use crate::ids::{ConnId, PeerHandle};
 use crate::limits::WATERMARK_DELAY;
+use crate::marks::{Mark, mark};
 use crate::peer::Lease;
 use crate::shard::{Shard, Timer, Turn};
 use crate::time::{Millis, Mono};
@@ -26,6 +27,7 @@ impl Shard {
             Attachment::Attached(handle) => *handle,
             Attachment::Greeting(_) | Attachment::Contending { .. } => return None,
             Attachment::Closing => {
+                mark(Mark::StaleInput);
                 t.observe(Event::Stale { conn, what });
                 return None;
             }
@@ -58,6 +60,9 @@ impl Shard {
             return;
         };
         let confirmed = peer.outbox.pong(watermark);
+        if !confirmed.is_empty() {
+            mark(Mark::WatermarkConfirmed);
+        }
         self.confirmed(t, handle.slot, &confirmed);
     }
 
@@ -85,6 +90,7 @@ impl Shard {
         };
         let dead_at = peer.last_seen.after(pong_timeout);
         if t.now.mono >= dead_at {
+            mark(Mark::Silent);
             t.observe(Event::Silent { peer: handle });
             self.attachments.set(conn, Attachment::Closing);
             t.fx.push(Effect::Abort { conn });
@@ -129,6 +135,7 @@ impl Shard {
         };
         peer.watermark_timer = None;
         if peer.outbox.unpinged() && peer.outbox.len() > 0 {
+            mark(Mark::WatermarkPing);
             self.ping_watermark(t, handle);
         }
     }

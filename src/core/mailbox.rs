@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use crate::ids::{Seq, Token};
 use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, UNDELIVERED_KEPT};
+use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
 use crate::time::Mono;
 
@@ -36,6 +37,8 @@ pub(crate) struct Mailbox {
     now_on_disk: bool,
     /// When everything in it was left to the disk, if it was.
     unloaded: Option<Mono>,
+    /// The disk did not give its rows: it is not asked again before [`Self::rested`].
+    resting: bool,
     /// Confirmed since rows were asked for: the answer may still hold them.
     confirmed: Vec<Seq>,
 }
@@ -49,6 +52,7 @@ impl Mailbox {
             tail: Tail::Memory,
             now_on_disk: false,
             unloaded: None,
+            resting: false,
             confirmed: Vec::new(),
         }
     }
@@ -88,6 +92,7 @@ impl Mailbox {
             }
             Tail::Memory => {
                 let after = self.queue.back().map_or(Seq(0), |last| last.seq);
+                mark(Mark::MailboxSpill);
                 self.tail = Tail::Disk(after);
             }
             Tail::Disk(_) => {}
@@ -138,11 +143,18 @@ impl Mailbox {
         found.and_then(|(index, _)| self.take(index)).is_some()
     }
 
+    /// Whether there is room to read on, or nothing in memory comes before what is on disk, so that
+    /// only reading helps.
+    fn wants_load(&self, after: Seq) -> bool {
+        self.queue.len() < MAILBOX_MESSAGES_MAX / 2
+            || self.queue.front().is_some_and(|first| first.seq > after)
+    }
+
     /// Whether it is time to read on: gives the row to read after, and counts as asked for under
     /// `token`.
     pub(crate) fn begin_load(&mut self, token: Token) -> Option<Seq> {
         match self.tail {
-            Tail::Disk(after) if self.queue.len() < MAILBOX_MESSAGES_MAX / 2 => {
+            Tail::Disk(after) if self.wants_load(after) && !self.resting => {
                 self.tail = Tail::Loading {
                     after,
                     token,
@@ -182,7 +194,7 @@ impl Mailbox {
         let confirmed = std::mem::take(&mut self.confirmed);
         if confirmed.len() > MAILBOX_MESSAGES_MAX {
             // Too many to tell which rows are old: they are asked for again.
-            return self.load_failed();
+            return self.load_again();
         }
         for mail in mails {
             if !confirmed.contains(&mail.seq) {
@@ -197,8 +209,18 @@ impl Mailbox {
         }
     }
 
-    /// Reading failed; it will be tried again.
+    /// Reading failed; it will be tried again when it has [`rested`](Self::rested).
     pub(crate) fn load_failed(&mut self) {
+        self.resting = true;
+        self.load_again();
+    }
+
+    /// Enough time has passed since reading failed.
+    pub(crate) fn rested(&mut self) {
+        self.resting = false;
+    }
+
+    fn load_again(&mut self) {
         if let Tail::Loading { after, .. } = self.tail {
             self.tail = Tail::Disk(after);
         }
@@ -367,6 +389,8 @@ mod tests {
         assert!(!mailbox.is_empty());
         assert_eq!(mailbox.begin_load(Token(1)), Some(Seq(0)));
         mailbox.load_failed();
+        assert_eq!(mailbox.begin_load(Token(1)), None, "not at once");
+        mailbox.rested();
         assert_eq!(mailbox.begin_load(Token(1)), Some(Seq(0)));
     }
 }

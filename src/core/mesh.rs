@@ -32,6 +32,8 @@ pub(crate) struct Mesh {
     pub(crate) by_session_id: HashMap<u64, u32, Hasher>,
     /// Undelivered direct messages by the key they are for; no entry means none.
     pub(crate) mailboxes: HashMap<PubKey, Mailbox, Hasher>,
+    /// Keys whose mail the disk did not give, to be asked for again.
+    pub(crate) unread: Vec<PubKey>,
     /// How many mailboxes there may be before the outdated are looked for.
     mailboxes_swept: usize,
 }
@@ -53,6 +55,7 @@ impl Mesh {
             by_session_key: HashMap::with_hasher(hasher.clone()),
             by_session_id: HashMap::with_hasher(hasher.clone()),
             mailboxes: HashMap::with_hasher(hasher.clone()),
+            unread: Vec::new(),
             mailboxes_swept: MAILBOXES_FEW,
         };
         mesh.update(row);
@@ -159,14 +162,15 @@ impl Member {
         member
     }
 
-    /// Takes over what an administrator may change.
+    /// Takes over what an administrator may change. Administrators revoke and never readmit, so
+    /// a row without a revocation was read before there was one.
     pub(crate) fn update(&mut self, row: MemberRow) {
         self.name = row.display_name.into();
         self.admin = row.admin;
         self.role_tag = row.role_tag.map(String::into_boxed_str);
         self.default_groups = row.default_groups;
         self.message_mode = row.message_mode.into();
-        self.revoked_at = row.revoked_at;
+        self.revoked_at = row.revoked_at.or(self.revoked_at);
         self.grants = row
             .grants
             .iter()
@@ -207,5 +211,38 @@ impl Member {
             Kind::ThrowAway => throw_away,
             Kind::Member => member,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(revoked_at: Option<Wall>) -> MemberRow {
+        MemberRow {
+            id: "id".to_owned(),
+            mesh_id: "mesh".to_owned(),
+            pubkey: PubKey([1; 32]),
+            display_name: "alice".to_owned(),
+            admin: false,
+            role_tag: None,
+            default_groups: Vec::new(),
+            message_mode: "push".to_owned(),
+            revoked_at,
+            grants: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_row_read_before_a_revocation_does_not_lift_it() {
+        let bucket = Bucket::full(1, Mono(0));
+        let mut member = Member::new(row(None), MeshIx(0), bucket);
+        member.update(row(Some(Wall(5))));
+        let earlier = MemberRow {
+            display_name: "bob".to_owned(),
+            ..row(None)
+        };
+        member.update(earlier);
+        assert_eq!((member.revoked_at, &*member.name), (Some(Wall(5)), "bob"));
     }
 }

@@ -106,41 +106,31 @@ impl Outbox {
             if front.mark > watermark || (self.written.len() <= keep && !full) {
                 break;
             }
-            confirmed.extend(self.pop());
+            confirmed.extend(self.remove(0));
         }
         confirmed
     }
 
-    fn pop(&mut self) -> Option<Mail> {
-        let written = self.written.pop_front()?;
+    fn remove(&mut self, index: usize) -> Option<Mail> {
+        let written = self.written.remove(index)?;
         self.bytes -= written.mail.frame.len();
         Some(written.mail)
     }
 
-    /// The client acknowledged by broker id or by its sender's id; gives the messages meant.
+    /// The client acknowledged by broker id or by its sender's id; gives the messages meant. If the
+    /// broker's id is held it decides: senders choose theirs, and two may choose the same.
     pub(crate) fn acknowledge(&mut self, seq: Option<Seq>, client_id: Option<&str>) -> Vec<Mail> {
         self.acknowledges = true;
-        let meant = |mail: &Mail| {
-            Some(mail.seq) == seq
-                || (client_id.is_some() && mail.client_message_id.as_deref() == client_id)
-        };
-        // Almost always the oldest; the scan ends early then.
-        if seq.is_some() && self.written.front().is_some_and(|w| meant(&w.mail)) {
-            return self.pop().into_iter().collect();
+        // Almost always the oldest, so the search ends early.
+        let named = seq.and_then(|seq| self.written.iter().position(|w| w.mail.seq == seq));
+        if let Some(index) = named {
+            return self.remove(index).into_iter().collect();
         }
         let mut confirmed = Vec::new();
         let mut index = 0;
-        while index < self.written.len() {
-            if self
-                .written
-                .get(index)
-                .is_some_and(|written| meant(&written.mail))
-            {
-                let removed = self.written.remove(index);
-                self.bytes -= removed
-                    .as_ref()
-                    .map_or(0, |written| written.mail.frame.len());
-                confirmed.extend(removed.map(|written| written.mail));
+        while let Some(written) = self.written.get(index).filter(|_| client_id.is_some()) {
+            if written.mail.client_message_id.as_deref() == client_id {
+                confirmed.extend(self.remove(index));
             } else {
                 index += 1;
             }

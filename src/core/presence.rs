@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::ids::PubKey;
+use crate::marks::{Mark, mark};
 use crate::peer::{Kind, MemberIx, MeshIx, OwedJoin, PeerConn};
 use crate::rows::{StoreOp, Told};
 use crate::shard::{Shard, Turn};
@@ -107,6 +108,7 @@ impl Shard {
             return;
         };
         let Some(owed) = peer.owed.take() else { return };
+        mark(Mark::JoinTold);
         let message_id = self.mint.uuid_v4();
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
@@ -179,6 +181,7 @@ impl Shard {
     pub(crate) fn farewell(&mut self, t: &Turn<'_>, gone: &PeerConn) -> Farewell {
         let owed = gone.owed.as_ref().filter(|owed| !owed.perhaps_told);
         let join = owed.map(|owed| {
+            mark(Mark::LeftUntold);
             let message_id = self.mint.uuid_v4();
             News::of(
                 gone,

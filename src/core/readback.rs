@@ -3,6 +3,7 @@
 
 use crate::ids::{PubKey, Seq, Token};
 use crate::limits::{MAILBOX_LOAD_ROWS, MAILBOX_RETRY};
+use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
 use crate::peer::{MemberIx, MeshIx};
 use crate::rows::{MessageRow, StoreAnswer, StoreFailure, StoreQuery};
@@ -30,6 +31,7 @@ impl Shard {
             else {
                 continue;
             };
+            mark(Mark::MailboxLoad);
             let mesh_id = found.id.to_string();
             let limit = MAILBOX_LOAD_ROWS;
             let query = StoreQuery::Mailbox {
@@ -78,41 +80,62 @@ impl Shard {
             return;
         };
         match loaded {
-            Some((mails, last, more)) => mailbox.loaded(mails, last, more),
+            Some((mails, last, more)) => {
+                mark(Mark::MailboxLoaded);
+                mailbox.loaded(mails, last, more);
+            }
             None => {
+                mark(Mark::MailboxLoadFailed);
                 mailbox.load_failed();
-                return self.read_later(t, holder, member);
+                return self.read_later(t, mesh, key);
             }
         }
         if mailbox.is_empty() {
             found.mailboxes.remove(&key);
         }
+        self.drain_key(t, mesh, &key);
+    }
+
+    /// The disk did not answer: it is asked again in a while, once for all mailboxes of the mesh.
+    fn read_later(&mut self, t: &Turn<'_>, mesh: MeshIx, key: PubKey) {
+        let Some(found) = self.mesh_mut(mesh) else {
+            return;
+        };
+        found.unread.push(key);
+        if found.unread.len() == 1 {
+            let due = t.now.mono.after(MAILBOX_RETRY);
+            self.wheel.insert(due, Timer::Mailboxes(mesh));
+        }
+    }
+
+    /// Asks again for the mail that the disk did not give.
+    pub(crate) fn mailboxes_due(&mut self, t: &mut Turn<'_>, mesh: MeshIx) {
+        let Some(found) = self.mesh_mut(mesh) else {
+            return;
+        };
+        let unread = std::mem::take(&mut found.unread);
+        for key in unread {
+            let Some(found) = self.mesh_mut(mesh) else {
+                return;
+            };
+            if let Some(mailbox) = found.mailboxes.get_mut(&key) {
+                mailbox.rested();
+            }
+            self.drain_key(t, mesh, &key);
+        }
+    }
+
+    /// Gives whoever has that key what it may have now.
+    fn drain_key(&mut self, t: &mut Turn<'_>, mesh: MeshIx, key: &PubKey) {
+        let Some(found) = self.mesh(mesh) else { return };
+        let holder = found.by_session_key.get(key).copied();
+        let member = found.by_key.get(key).copied();
         if let Some(slot) = holder {
             self.drain(t, slot);
         }
         if let Some(member) = member {
             self.drain_member(t, member);
         }
-    }
-
-    /// The disk did not answer: whoever waits for that mail asks again in a while.
-    fn read_later(&mut self, t: &Turn<'_>, holder: Option<u32>, member: Option<MemberIx>) {
-        let sessions = member.and_then(|ix| self.member(ix)).map(|m| &m.sessions);
-        let waiting = holder.or_else(|| sessions?.values().next().copied());
-        if let Some(slot) = waiting {
-            let due = t.now.mono.after(MAILBOX_RETRY);
-            self.wheel.insert(due, Timer::Mailbox(slot));
-        }
-    }
-
-    /// Asks again for the mail of a session, and of its siblings.
-    pub(crate) fn mailbox_due(&mut self, t: &mut Turn<'_>, slot: u32) {
-        let Some(peer) = self.peers.get_slot(slot) else {
-            return;
-        };
-        let member = peer.member;
-        self.drain(t, slot);
-        self.drain_member(t, member);
     }
 
     /// Whether a row read from disk is on its way to a socket already.

@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::hello::{Hello, Refusal};
 use crate::ids::ConnId;
 use crate::limits::{CONFLICT_ANSWER, CONFLICT_TAKEOVERS, CONFLICT_WINDOW, REPEATED_HELLOS};
+use crate::marks::{Mark, mark};
 use crate::peer::{Lease, Rivalry};
 use crate::shard::{Shard, Timer, Turn};
 use crate::time::Mono;
@@ -51,6 +52,7 @@ impl Shard {
         if rivalry.takeovers < CONFLICT_TAKEOVERS {
             return self.reattach(t, slot, conn, &hello);
         }
+        mark(Mark::Contend);
         let deadline = t.now.mono.after(CONFLICT_ANSWER);
         let timer = self.wheel.insert(deadline, Timer::Conflict(slot));
         rivalry.challenger = Some(Challenger { conn, hello, timer });
@@ -82,6 +84,7 @@ impl Shard {
     pub(crate) fn incumbent_answered(&mut self, t: &mut Turn<'_>, slot: u32) {
         if let Some(challenger) = self.take_challenger(slot) {
             self.wheel.cancel(challenger.timer);
+            mark(Mark::ConflictRefused);
             self.refuse_rival(t, slot, challenger.conn);
         }
     }
@@ -97,6 +100,7 @@ impl Shard {
             return;
         };
         self.wheel.cancel(challenger.timer);
+        mark(Mark::ChallengerAdmitted);
         let held = match self.attachments.remove(challenger.conn) {
             Some(Attachment::Contending { held, .. }) => held,
             _ => Vec::new(),
@@ -112,6 +116,7 @@ impl Shard {
         if let Some(Attachment::Contending { held, .. }) = self.attachments.get_mut(conn) {
             let bytes: usize = held.iter().map(|frame| frame.len()).sum();
             if held.len() < HELD_MAX && bytes + text.len() <= HELD_BYTES_MAX {
+                mark(Mark::FrameHeld);
                 held.push(text.into());
                 return;
             }
@@ -130,6 +135,7 @@ impl Shard {
         if its_own.is_some_and(|challenger| challenger.conn == conn)
             && let Some(challenger) = self.take_challenger(slot)
         {
+            mark(Mark::ChallengerLeft);
             self.wheel.cancel(challenger.timer);
         }
     }
@@ -138,6 +144,7 @@ impl Shard {
     pub(crate) fn dismiss_challenger(&mut self, t: &mut Turn<'_>, slot: u32) {
         if let Some(challenger) = self.take_challenger(slot) {
             self.wheel.cancel(challenger.timer);
+            mark(Mark::ChallengerDismissed);
             self.close(t, challenger.conn, crate::effect::Close::SESSION_GONE);
         }
     }

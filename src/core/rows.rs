@@ -360,8 +360,13 @@ pub enum StoreOp {
     },
     /// Insert or replace a member's saved state.
     PeerStatePut(Box<PeerStateRow>),
-    /// Insert a message.
-    MessageInsert(Box<MessageRow>),
+    /// Insert a message, and its audit entry if it is accepted.
+    MessageInsert {
+        /// The message.
+        row: Box<MessageRow>,
+        /// That it was sent.
+        audit: Box<AuditRow>,
+    },
     /// The message was confirmed by its recipient: `delivered_at`, if not set.
     MessageDelivered {
         /// Which.
@@ -433,18 +438,23 @@ pub enum StoreAnswer {
 /// Why the store refused an operation; the text is shown to the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreFailure {
-    /// No space, or quota reached.
+    /// No space on the disk (ENOSPC). A quota reached (EDQUOT) is `Io`: SQLite does not tell it
+    /// from other write errors.
     #[error("storage is full")]
     Full,
-    /// The file or its file system is read-only.
+    /// The file could not be opened for writing. A file system that becomes read-only under an
+    /// open file (EROFS) is `Io`, likewise.
     #[error("storage is read-only")]
     ReadOnly,
     /// The file is damaged.
     #[error("storage is damaged")]
     Corrupt,
-    /// More operations wait than the store may hold.
+    /// More operations wait than the store may hold, or the disk has not answered for seconds.
     #[error("storage is too slow")]
     Overloaded,
+    /// The file was deleted, moved or replaced while in use.
+    #[error("storage was moved or deleted")]
+    Moved,
     /// Anything else, with its detail in the broker's log.
     #[error("storage failed")]
     Io,

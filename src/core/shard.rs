@@ -12,6 +12,7 @@ use crate::hello::Hello;
 use crate::ids::{ConnId, PeerHandle, PubKey, Seq, Token};
 use crate::input::{Answer, Ask, Closing, Input};
 use crate::limits::Config;
+use crate::marks::{Mark, mark};
 use crate::mesh::{Member, Mesh};
 use crate::mint::Mint;
 use crate::peer::{MemberIx, MeshIx, PeerConn};
@@ -47,8 +48,8 @@ pub(crate) enum Timer {
     Working(u32),
     /// The incumbent's time to answer a challenger.
     Conflict(u32),
-    /// Mail that the disk did not give; not cancelled, since asking twice harms nothing.
-    Mailbox(u32),
+    /// Mail that the disk did not give.
+    Mailboxes(MeshIx),
 }
 
 /// Who waits for a store operation or query.
@@ -208,7 +209,7 @@ impl Shard {
                 Timer::Watermark(peer) => self.watermark_due(t, peer),
                 Timer::Working(slot) => self.working_over(t, slot),
                 Timer::Conflict(slot) => self.incumbent_silent(t, slot),
-                Timer::Mailbox(slot) => self.mailbox_due(t, slot),
+                Timer::Mailboxes(mesh) => self.mailboxes_due(t, mesh),
             }
         }
     }
@@ -290,6 +291,7 @@ impl Shard {
                 conn,
                 reason: "hello_timeout",
             });
+            mark(Mark::HelloOverdue);
             self.close(t, conn, Close::policy("hello_timeout"));
         }
     }
@@ -298,6 +300,7 @@ impl Shard {
         if self.shutting_down {
             self.close(t, conn, Close::SHUTTING_DOWN);
         } else {
+            mark(Mark::Adopted);
             self.admit(t, conn, hello);
         }
     }
@@ -313,8 +316,9 @@ impl Shard {
 
     fn closed(&mut self, t: &mut Turn<'_>, conn: ConnId, how: Closing) {
         match self.attachments.remove(conn) {
-            None | Some(Attachment::Closing) => {}
+            None | Some(Attachment::Closing) => mark(Mark::StaleClose),
             Some(Attachment::Greeting(timer)) => {
+                mark(Mark::ClosedWhileGreeting);
                 self.wheel.cancel(timer);
             }
             Some(Attachment::Contending { slot, .. }) => self.challenger_left(slot, conn),
@@ -412,6 +416,7 @@ impl Shard {
 
     /// Sockets are told to come back later; leases stay as their rows say (design.md §6).
     fn shutdown(&mut self, t: &mut Turn<'_>) {
+        mark(Mark::Shutdown);
         self.shutting_down = true;
         let open: Vec<ConnId> = self.attachments.open().collect();
         for conn in open {

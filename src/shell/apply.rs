@@ -1,6 +1,6 @@
 //! Effects become bytes, rows, messages and log lines. The first impure line of the broker.
 //!
-//! Must not: decide, or call the core; ends of sockets noticed here are owed to it and paid after
+//! Must not: decide, or call the core; ends of sockets noticed here are reported to it after
 //! the present effects (see `Reactor::drive`).
 
 use bytes::Bytes;
@@ -14,11 +14,20 @@ use super::websocket::Header;
 use crate::core::effect::{Close, Effect};
 use crate::core::input::Closing;
 
+/// How the core's answer to a hello it accepts begins, and no other frame: before that one a
+/// socket is sent nothing but errors, after which it may stay open. It is the one sign of the core
+/// that a socket has joined which is the same whether the hello came here or on another loop, and
+/// whether it was accepted at once or after the incumbent of its session had been asked.
+const WELCOME: &[u8] = br#"{"type":"hello_ack","#;
+
 impl Reactor {
     /// Carries out one effect.
     pub(super) fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Send { conn, frame } => {
+                if frame.starts_with(WELCOME) {
+                    self.joined(conn);
+                }
                 self.queue(conn, Header::text(frame.len()), frame);
             }
             Effect::Ping { conn, watermark } => {

@@ -1,7 +1,8 @@
 //! Starting and stopping: the store, the loops, the listeners, in that order and back.
 //!
 //! 1. Bind, so that a port in use changes nothing on disk.
-//! 2. Open the store and read what the last process left.
+//! 2. Open the store, bind the admin socket, and only then count the boot and read what the last
+//!    process left.
 //! 3. Start the loops; each gives its rows to its shard.
 //! 4. Only then listen.
 
@@ -15,14 +16,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use super::accept;
 use super::control::Control;
-use super::limits::{BACKLOG, RESERVED_DESCRIPTORS, UNACKED_MIN};
+use super::limits::{BACKLOG, RESERVED_DESCRIPTORS, RESERVED_PER_LOOP, UNACKED_MIN};
+use super::listen;
+use super::loop_thread::{LoopStart, run_loop};
 use super::message::Message;
 use super::runtime::Driver;
-use super::seat::{Seat, run_seat};
 use super::shared::{Shared, Sink, lanes};
-use crate::admin::{self, AdminServer};
+use crate::admin::{self, AdminServer, AdminSocket};
 use crate::config::ServeConfig;
 use crate::core::ids::home_of;
 use crate::core::rows::BootRow;
@@ -59,8 +60,12 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
-    /// A loop has ended by a bug; what it served is gone until the next start.
-    #[error("a loop died; this is a bug")]
+    /// A loop has lost its driver; what it served is gone until the next start.
+    #[error("a loop has ended: {0}")]
+    LoopFailed(std::io::Error),
+    /// A loop, or a thread of the store, has ended by a bug; what it served is gone until the next
+    /// start.
+    #[error("a thread died; this is a bug")]
     LoopDied,
 }
 
@@ -76,12 +81,24 @@ fn hint(error: &std::io::Error) -> &'static str {
 pub(super) enum Notice {
     /// A loop has its rows.
     Ready,
-    /// A loop could not start.
+    /// A loop could not start, or not go on.
     Failed(std::io::Error),
-    /// A loop panicked.
+    /// A loop, or a thread of the store, panicked.
     Died,
     /// Somebody wants the process to end.
     Signal,
+}
+
+impl Notice {
+    /// How it ends a broker that runs; None if that goes on.
+    pub(super) fn end(self) -> Option<Result<(), StartError>> {
+        match self {
+            Self::Ready => None,
+            Self::Signal => Some(Ok(())),
+            Self::Failed(error) => Some(Err(StartError::LoopFailed(error))),
+            Self::Died => Some(Err(StartError::LoopDied)),
+        }
+    }
 }
 
 /// A running broker. Dropping it stops it, gracefully.
@@ -108,22 +125,32 @@ impl Server {
     pub(super) fn start_on(config: ServeConfig, wish: Option<&str>) -> Result<Self, StartError> {
         let address = config.listen;
         let unheard = |source| StartError::Listen { address, source };
-        let sockets_max = raise_descriptor_limit();
+        let sockets_max = sockets_max(raise_descriptor_limit(), config.threads);
+        // A limit on the size of files is an error of the write, as a full disk is, and no reason
+        // to die: any handler makes it so.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         let count = config.threads.max(1);
         let patience = config.core.pong_timeout.max(UNACKED_MIN);
-        let listeners = accept::bind_patiently(address, count, patience).map_err(unheard)?;
+        let listeners = listen::bind_patiently(address, count, patience).map_err(unheard)?;
         let address = listeners[0].local_addr()?;
         let store = Store::open(&config.db, config.durability)?;
+        // Before the boot is counted: a start that fails here must not use up a lease's epochs.
+        let path = admin::socket_path(&config.db);
+        let admin_socket =
+            AdminSocket::bind(path.clone()).map_err(|source| StartError::Admin { path, source })?;
         let image = store.boot()?;
         let driver = Driver::choose(wish);
         if driver == Driver::Epoll && wish.is_none() {
             tracing::warn!("io_uring is not available here; epoll is used instead");
         }
         let lanes = lanes(count)?;
-        store.start(Arc::new(Sink(Arc::clone(&lanes))));
+        let (notify, notices) = mpsc::channel();
+        store.start(Arc::new(Sink {
+            lanes: Arc::clone(&lanes),
+            notify: notify.clone(),
+        }));
         let admin_store = store.admin();
         let shared = Arc::new(Shared::new(lanes, driver, store, &config, sockets_max));
-        let (notify, notices) = mpsc::channel();
         let control = Control::new(Arc::clone(&shared), admin_store, address);
         let mut server = Self {
             shared,
@@ -134,18 +161,16 @@ impl Server {
             notify,
         };
         let leases = image.rows.len();
-        let doors = listeners.iter().map(std::net::TcpListener::try_clone);
-        let doors = doors.collect::<Result<Vec<_>, _>>()?;
+        let clones = listeners.iter().map(std::net::TcpListener::try_clone);
+        let clones = clones.collect::<Result<Vec<_>, _>>()?;
         server.start_loops(&config, image, listeners)?;
-        for door in &doors {
-            rustix::net::listen(door, BACKLOG).map_err(|e| unheard(e.into()))?;
+        for listener in &clones {
+            rustix::net::listen(listener, BACKLOG).map_err(|e| unheard(e.into()))?;
         }
         for lane in server.shared.lanes.iter() {
             lane.deliver(Message::Listen).ok();
         }
-        let path = admin::socket_path(&config.db);
-        let admin = admin::serve(server.control(), path.clone());
-        server.admin = Some(admin.map_err(|source| StartError::Admin { path, source })?);
+        server.admin = Some(admin::serve(server.control(), admin_socket)?);
         tracing::info!(%address, loops = count, driver = driver.name(), rows = leases, "listening");
         Ok(server)
     }
@@ -168,7 +193,7 @@ impl Server {
             let Some(store) = store.as_ref().map(|store| store.client(index)) else {
                 return Err(StartError::LoopDied);
             };
-            let seat = Seat {
+            let start = LoopStart {
                 index,
                 shared: Arc::clone(&self.shared),
                 store,
@@ -181,7 +206,7 @@ impl Server {
                 notify: self.notify.clone(),
             };
             let thread = thread::Builder::new().name(format!("holdfast-{index}"));
-            self.threads.push(thread.spawn(|| run_seat(seat))?);
+            self.threads.push(thread.spawn(|| run_loop(start))?);
         }
         for _ in 0..self.threads.len() {
             match self.notices.recv() {
@@ -241,11 +266,9 @@ impl Server {
                 }
             })?;
         let result = loop {
-            match self.notices.recv() {
-                Ok(Notice::Signal) => break Ok(()),
-                Ok(Notice::Died) | Err(_) => break Err(StartError::LoopDied),
-                Ok(Notice::Failed(error)) => break Err(error.into()),
-                Ok(Notice::Ready) => {}
+            let notice = self.notices.recv().unwrap_or(Notice::Died);
+            if let Some(end) = notice.end() {
+                break end;
             }
         };
         self.join();
@@ -288,18 +311,6 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// Runs a broker until it is told to stop: log, start, wait.
-///
-/// # Errors
-/// See [`StartError`].
-pub fn serve(config: ServeConfig) -> Result<(), StartError> {
-    super::log::init_log(config.log);
-    // A limit on the size of files is an error of the write, as a full disk is, and no reason to
-    // die: any handler makes it so.
-    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
-    Server::start(config)?.run_until_signal()
-}
-
 /// Every row to the home of its mesh, in order; the last element is loop 0's.
 fn partition(rows: Vec<BootRow>, shards: usize) -> Vec<Vec<BootRow>> {
     let count = u16::try_from(shards).unwrap_or(u16::MAX);
@@ -321,7 +332,7 @@ fn partition(rows: Vec<BootRow>, shards: usize) -> Vec<Vec<BootRow>> {
     homes
 }
 
-/// Takes as many descriptors as the system gives; how many of them may be sockets.
+/// Takes as many descriptors as the system gives, and says how many.
 fn raise_descriptor_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     // Refused where it is forbidden: then the present limit stands.
@@ -333,7 +344,12 @@ fn raise_descriptor_limit() -> u64 {
         },
     );
     let limit = if raised.is_ok() { maximum } else { current };
-    let limit = limit.unwrap_or(u64::MAX);
-    // At a tiny limit half of it is better than nothing.
-    limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 2)
+    limit.unwrap_or(u64::MAX)
+}
+
+/// How many of `limit` descriptors may be sockets.
+pub(super) fn sockets_max(limit: u64, loops: u16) -> u64 {
+    let reserved = RESERVED_DESCRIPTORS + RESERVED_PER_LOOP * u64::from(loops);
+    // At a tiny limit a few are better than none.
+    limit.saturating_sub(reserved).max(limit / 8)
 }

@@ -2,33 +2,33 @@
 //!
 //! ```text
 //!  Http --upgrade--> Open --Handoff--> Departing --> (another loop)
-//!    \                 |
-//!     \                +--close frame, either side's--> Closing --EOF or linger--> Dead
-//!      +--last reply--> Closing
+//!    |                 |
+//!    |                 +--close frame, either side's--> Closing
+//!    +--last reply------------------------------------> Closing
+//!  any --EOF, error, abort, or LINGER after Closing began--> Dead
 //! ```
 //! The task that reads a socket owns its slot: whatever ends a connection only marks it and wakes
 //! that task (by shutting the socket down), and the task frees the slot. The core is told of the
-//! end at once, exactly once, when the socket leaves `Open`.
+//! end in the turn in which the socket leaves `Open`, exactly once; of one that departs it is not
+//! told, since it has sent that one away itself.
 
 use std::mem;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use monoio::net::TcpStream;
 use rustix::net::{Shutdown, connect_unspec, shutdown};
 use slab::Slab;
 use tungstenite::protocol::frame::coding::Control;
 
 use super::handoff::Departure;
-use super::limits::{FLUSH_BYTES, LINGER, POOLED_QUEUES};
-use super::outbound::{Outbound, Written};
+use super::limits::{HELLO_BYTES_MAX, LINGER};
+use super::outbound::Outbound;
 use super::reactor::{Reactor, Timer};
 use super::websocket::{self, Header};
 use super::{observe, sys};
 use crate::core::effect::Close;
 use crate::core::ids::ConnId;
 use crate::core::input::Closing;
-use crate::core::limits::OUTBOUND_BYTES_MAX;
 use crate::core::wheel::TimerKey;
 
 /// How far a socket has come.
@@ -50,20 +50,22 @@ pub(super) struct Connection {
     generation: u32,
     pub(super) phase: Phase,
     pub(super) socket: Rc<TcpStream>,
-    out: Option<Box<Outbound>>,
+    pub(super) out: Option<Box<Outbound>>,
     timer: Option<TimerKey>,
+    /// Its hello has been accepted.
+    joined: bool,
     /// In the list of those to be flushed at the end of the turn.
-    dirty: bool,
+    pub(super) dirty: bool,
     /// A task waits until it takes more.
     pub(super) blocked: bool,
     /// Nothing can be written any more.
-    broken: bool,
+    pub(super) broken: bool,
     /// Its HTTP deadline has passed.
     pub(super) expired: bool,
     /// Closing, but its close frame is yet to be queued.
-    held: bool,
+    pub(super) held: bool,
     /// The end of our side has been written.
-    finished: bool,
+    pub(super) finished: bool,
 }
 
 /// The sockets of one loop.
@@ -84,6 +86,7 @@ impl Connections {
             socket,
             out: None,
             timer: None,
+            joined: false,
             dirty: false,
             blocked: false,
             broken: false,
@@ -127,49 +130,21 @@ impl Connections {
 }
 
 impl Reactor {
-    /// Queues a frame (or, with an empty header, bytes as they are) for the end of the turn.
-    pub(super) fn queue(&mut self, conn: ConnId, header: Header, body: Bytes) {
-        let Some(found) = self.conns.get_mut(conn) else {
-            return;
-        };
-        match found.phase {
-            Phase::Http | Phase::Open(_) if !found.broken => {}
-            Phase::Http | Phase::Open(_) | Phase::Departing(_) | Phase::Closing | Phase::Dead => {
-                return;
-            }
-        }
-        let waiting = found.out.as_ref().map_or(0, |out| out.behind());
-        if found.blocked && waiting + body.len() > OUTBOUND_BYTES_MAX {
-            return self.slow_consumer(conn);
-        }
-        self.push(conn, header, body);
-    }
-
-    fn push(&mut self, conn: ConnId, header: Header, body: Bytes) {
-        let Some(found) = self.conns.get_mut(conn) else {
-            return;
-        };
-        let pool = &mut self.pool;
-        let out = found
-            .out
-            .get_or_insert_with(|| pool.pop().unwrap_or_default());
-        out.push(header, body);
-        let large = out.bytes() > FLUSH_BYTES;
-        if !found.blocked && !found.dirty {
-            found.dirty = true;
-            self.dirty.push(conn);
-        }
-        if large && !found.blocked {
-            self.flush(conn);
+    /// The core has accepted the hello of `conn`.
+    pub(super) fn joined(&mut self, conn: ConnId) {
+        if let Some(found) = self.conns.get_mut(conn) {
+            found.joined = true;
         }
     }
 
-    /// Bytes that wait for `conn`.
-    pub(super) fn waiting(&mut self, conn: ConnId) -> usize {
-        let found = self.conns.get_mut(conn);
-        found
-            .and_then(|found| found.out.as_ref())
-            .map_or(0, |out| out.bytes())
+    /// Largest message that `conn` may send now.
+    pub(super) fn message_max(&mut self, conn: ConnId) -> usize {
+        let joined = self.conns.get_mut(conn).is_some_and(|found| found.joined);
+        if joined {
+            self.max_frame_bytes
+        } else {
+            self.max_frame_bytes.min(HELLO_BYTES_MAX)
+        }
     }
 
     /// Closes with a frame, after everything queued. The core is told now if it knows the socket.
@@ -215,7 +190,7 @@ impl Reactor {
 
     /// Closes a client that does not read. What it has not begun to receive is dropped, so that
     /// the close frame is the next thing it sees, should it read again while we linger.
-    fn slow_consumer(&mut self, conn: ConnId) {
+    pub(super) fn slow_consumer(&mut self, conn: ConnId) {
         observe::slow_consumer(self.counters(), conn);
         if let Some(out) = self
             .conns
@@ -246,7 +221,7 @@ impl Reactor {
             return false;
         };
         match found.phase {
-            Phase::Open(_) => self.owed.push_back((conn, how)),
+            Phase::Open(_) => self.unreported_ends.push_back((conn, how)),
             Phase::Http | Phase::Departing(_) => {}
             Phase::Closing if matches!(next, Phase::Closing) => return false,
             Phase::Closing => {}
@@ -296,57 +271,6 @@ impl Reactor {
         }
     }
 
-    /// Writes what is queued; what the socket does not take is left to a task of its own.
-    pub(super) fn flush(&mut self, conn: ConnId) {
-        let Some(found) = self.conns.get_mut(conn) else {
-            return;
-        };
-        if !found.blocked && self.write(conn) {
-            let Some(found) = self.conns.get_mut(conn) else {
-                return;
-            };
-            found.blocked = true;
-            let socket = Rc::clone(&found.socket);
-            self.blocked.push((conn, socket));
-        }
-    }
-
-    /// Writes more of a blocked socket; false when there is no more to wait for.
-    pub(super) fn write_more(&mut self, conn: ConnId) -> bool {
-        let blocked = self.write(conn);
-        if let Some(found) = self.conns.get_mut(conn) {
-            found.blocked = blocked;
-        }
-        blocked
-    }
-
-    /// Returns whether the socket takes no more.
-    fn write(&mut self, conn: ConnId) -> bool {
-        let Some(found) = self.conns.get_mut(conn) else {
-            return false;
-        };
-        found.dirty = false;
-        let written = match &mut found.out {
-            Some(_) if matches!(found.phase, Phase::Dead) => Written::Broken,
-            Some(out) => out.write(sys::borrow(&found.socket)),
-            None => Written::All,
-        };
-        match written {
-            Written::Blocked => return true,
-            Written::All => {}
-            Written::Broken => found.broken = true,
-        }
-        let closing = matches!(found.phase, Phase::Closing);
-        if closing && !found.held && !found.finished {
-            found.finished = true;
-            shutdown(sys::borrow(&found.socket), Shutdown::Write).ok();
-        }
-        if let Some(out) = found.out.take() {
-            self.recycle(out);
-        }
-        false
-    }
-
     /// Frees the slot of a socket whose task ends, or that moves away.
     pub(super) fn forget(&mut self, conn: ConnId) {
         self.leave(conn, Phase::Dead, Closing::Abrupt);
@@ -362,12 +286,6 @@ impl Reactor {
         }
         if let Some(out) = found.out {
             self.recycle(out);
-        }
-    }
-
-    fn recycle(&mut self, mut out: Box<Outbound>) {
-        if self.pool.len() < POOLED_QUEUES && out.recycle() {
-            self.pool.push(out);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The broker as other threads see it: questions, changes, the store.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::limits::ASK_TIMEOUT;
@@ -19,6 +19,7 @@ pub struct Control {
     shared: Arc<Shared>,
     store: AdminStore,
     address: SocketAddr,
+    changes: Arc<Mutex<()>>,
 }
 
 impl Control {
@@ -27,6 +28,7 @@ impl Control {
             shared,
             store,
             address,
+            changes: Arc::default(),
         }
     }
 
@@ -35,20 +37,20 @@ impl Control {
     #[must_use]
     pub fn ask_all(&self, ask: Ask) -> Vec<Answer> {
         let (reply, answers) = mpsc::channel();
-        let mut missing = 0_usize;
+        let mut asked = 0_usize;
         for lane in self.shared.lanes.iter() {
             let asker = Asker::Thread(reply.clone());
             let question = Message::Ask {
                 ask: ask.clone(),
                 asker,
             };
-            missing += usize::from(lane.offer(question).is_ok());
+            asked += usize::from(lane.offer(question).is_ok());
         }
         // Only the loops hold senders now: when the last of them is gone, waiting ends.
         drop(reply);
         let deadline = self.shared.clock.mono().after(ASK_TIMEOUT);
-        let mut found = Vec::with_capacity(missing);
-        while found.len() < missing {
+        let mut found = Vec::with_capacity(asked);
+        while found.len() < asked {
             let left = deadline.since(self.shared.clock.mono());
             match answers.recv_timeout(Duration::from_millis(left.0)) {
                 Ok(answer) => found.push(answer),
@@ -57,6 +59,13 @@ impl Control {
         }
         found.sort_by_key(|(index, _)| *index);
         found.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// To be held from before a change of the store until the loop it concerns has taken it, so
+    /// that loops learn of changes in the order of their commits.
+    pub fn changing(&self) -> MutexGuard<'_, ()> {
+        // It guards an order, which a panic leaves as it is.
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a mesh known where it lives. True once it is; false if its loop is too busy, and

@@ -3,6 +3,7 @@
 //! Heads are capped and timed, bodies are capped, a connection serves a bounded number of
 //! requests. Must not: know presence; what routes answer comes from `routes.rs`.
 
+pub(super) mod body;
 pub(super) mod head;
 mod reply;
 mod routes;
@@ -13,11 +14,12 @@ use bytes::{Bytes, BytesMut};
 use monoio::net::TcpStream;
 use tungstenite::handshake::server::{create_response, write_response};
 
-use head::{Framing, Refusal, Request};
+use body::{CHUNK_HEAD_BYTES_MAX, Framing};
+use head::{Refusal, Request};
 use reply::Reply;
 use routes::Route;
 
-use super::limits::{HTTP_OUTBOUND_BYTES_MAX, HTTP_TIMEOUT, REQUESTS_MAX};
+use super::limits::{HTTP_OUTBOUND_BYTES_MAX, REQUESTS_MAX};
 use super::reactor::{Loop, Reactor};
 use super::reading::{self, Next, Read};
 use super::websocket::Header;
@@ -47,17 +49,20 @@ struct Exchange {
     socket: Rc<TcpStream>,
     buffer: BytesMut,
     served: u32,
+    /// The request being answered wants no body, however it is answered.
+    bare: bool,
 }
 
 /// The task of an accepted socket.
 pub(super) async fn serve(lp: Rc<Loop>, conn: ConnId, socket: Rc<TcpStream>) {
-    lp.turn(|reactor| reactor.set_timer(conn, HTTP_TIMEOUT));
+    lp.turn(|reactor| reactor.await_request(conn));
     let mut exchange = Exchange {
         lp,
         conn,
         socket,
         buffer: BytesMut::new(),
         served: 0,
+        bare: false,
     };
     let next = exchange.run().await;
     let Exchange {
@@ -88,6 +93,7 @@ impl Exchange {
 
     /// The next request's head.
     async fn head(&mut self) -> Result<Request, Stop> {
+        self.bare = false;
         loop {
             match head::decode(&mut self.buffer) {
                 Ok(Some(request)) => return Ok(request),
@@ -111,6 +117,7 @@ impl Exchange {
     /// Answers one request; Some when the connection is no longer HTTP.
     async fn answer(&mut self, request: &Request) -> Result<Option<Next>, Stop> {
         self.served += 1;
+        self.bare = request.is_head();
         if request.wants_websocket() {
             return self.upgrade(request).map(Some);
         }
@@ -129,10 +136,10 @@ impl Exchange {
         if !keep || (!hook && framing != Framing::None) {
             return Err(Stop::With(reply));
         }
-        let bytes = reply.encode(true, request.is_head());
+        let bytes = reply.encode(true, self.bare);
         let fits = self.lp.turn(|reactor| {
             reactor.queue(self.conn, Header::default(), bytes);
-            reactor.set_timer(self.conn, HTTP_TIMEOUT);
+            reactor.await_request(self.conn);
             reactor.waiting(self.conn) <= HTTP_OUTBOUND_BYTES_MAX
         });
         if fits { Ok(None) } else { Err(Stop::Silently) }
@@ -171,7 +178,7 @@ impl Exchange {
             return Err(too_large());
         }
         self.lp.turn(|reactor| {
-            reactor.set_timer(self.conn, HTTP_TIMEOUT);
+            reactor.await_request(self.conn);
             if request.expects_continue() {
                 let line = Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n");
                 reactor.queue(self.conn, Header::default(), line);
@@ -179,14 +186,18 @@ impl Exchange {
         });
         let mut body = BytesMut::new();
         loop {
-            match head::decode_body(framing, &mut self.buffer, &mut body) {
+            let whole = body::decode_body(framing, &mut self.buffer, &mut body);
+            if body.len() > max {
+                return Err(too_large());
+            }
+            match whole {
                 Ok(true) => return Ok(body.freeze()),
+                // A chunk is taken when it is whole; one that is larger than a body is not awaited.
+                Ok(false) if self.buffer.len() > max + CHUNK_HEAD_BYTES_MAX + 4 => {
+                    return Err(too_large());
+                }
                 Ok(false) => {}
                 Err(_) => return Err(Stop::With(Reply::text(400, "bad request"))),
-            }
-            // Chunk headers are small beside what they announce, so this bounds both.
-            if body.len() + self.buffer.len() > max.saturating_mul(2) || body.len() > max {
-                return Err(too_large());
             }
             match self.read().await {
                 Arrival::Some => {}
@@ -214,7 +225,7 @@ impl Exchange {
         self.buffer = BytesMut::new();
         self.lp.turn(|reactor| {
             if let Some(reply) = reply {
-                let bytes = reply.encode(false, false);
+                let bytes = reply.encode(false, self.bare);
                 reactor.queue(self.conn, Header::default(), bytes);
             }
             reactor.finish(self.conn);
@@ -224,6 +235,11 @@ impl Exchange {
 }
 
 impl Reactor {
+    /// Begins the time for the next step of a request.
+    fn await_request(&mut self, conn: ConnId) {
+        self.set_timer(conn, self.shared.http_timeout);
+    }
+
     /// One read into the connection's own buffer; None if nothing was there after all.
     fn read_http(&mut self, conn: ConnId, into: &mut BytesMut) -> Option<Arrival> {
         if self.conns.get_mut(conn).is_some_and(|found| found.expired) {

@@ -7,7 +7,8 @@ use crate::core::time::Millis;
 /// panics on names of 64 KiB, so nothing longer may reach it.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// Time for a request head, then for its body, then between two requests of one connection.
+/// Time for a request head, then for its body, then between two requests of one connection; less
+/// if less is given for a hello, which is what strangers are given altogether.
 pub(super) const HTTP_TIMEOUT: Millis = Millis::secs(10);
 
 /// Requests answered on one connection before it is closed.
@@ -15,6 +16,11 @@ pub(super) const REQUESTS_MAX: u32 = 1000;
 
 /// Answers waiting for an HTTP client that does not read them.
 pub(super) const HTTP_OUTBOUND_BYTES_MAX: usize = 256 * 1024;
+
+/// Largest message of a socket that has not joined: a hello with all its fields fits many times,
+/// and strangers cannot make the broker hold more. Clients are known to have been answered
+/// `no_hello` on messages of 70 kB.
+pub(super) const HELLO_BYTES_MAX: usize = 128 * 1024;
 
 /// The shared read buffer of a loop; also how much of one socket is read before the others get
 /// their turn.
@@ -33,8 +39,9 @@ pub(super) const FLUSH_BYTES: usize = 128 * 1024;
 /// Outbound queues kept for reuse; a loop needs about as many as it writes to in one turn.
 pub(super) const POOLED_QUEUES: usize = 1024;
 
-/// Kernel memory for what a client has not read, per socket. With [`OUTBOUND_BYTES_MAX`] it bounds
-/// what a stopped client costs.
+/// Send buffer asked of the kernel for each socket, which takes twice as much for what it keeps
+/// beside the bytes. That, [`OUTBOUND_BYTES_MAX`] and the one frame whose turn it is bound what a
+/// client costs that has stopped reading.
 pub(super) const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Connections the kernel completes while a loop is busy; a storm of reconnects fits.
@@ -46,11 +53,20 @@ pub(super) const ACCEPT_RETRY: Millis = Millis(100);
 /// Connections accepted in a row before the loop does something else.
 pub(super) const ACCEPTS_PER_TURN: usize = 64;
 
-/// Descriptors kept back for the database, the admin socket and the runtime.
-pub(super) const RESERVED_DESCRIPTORS: u64 = 64;
+/// Shortest time between two log lines that say that descriptors have run out.
+pub(super) const ACCEPT_WARNING: Millis = Millis::secs(60);
+
+/// Descriptors kept back for the database, administrators, and the process itself.
+pub(super) const RESERVED_DESCRIPTORS: u64 = 32;
+
+/// Descriptors kept back for each loop: its listener, its bell and its ring.
+pub(super) const RESERVED_PER_LOOP: u64 = 8;
 
 /// Source addresses and hook keys remembered by one limiter.
 pub(super) const LIMITER_KEYS_MAX: usize = 16 * 1024;
+
+/// How often a full limiter looks for buckets to forget.
+pub(super) const LIMITER_SWEEP: Millis = Millis::secs(1);
 
 /// Hook requests of one process and directory at once, and per minute (protocol.md §2.3).
 pub(super) const HOOK_BURST: u32 = 30;
@@ -60,6 +76,15 @@ pub(super) const HOOK_PER_MINUTE: u32 = 30;
 
 /// Messages waiting in a loop's lane; what each sender does beyond it is said at its variant.
 pub(super) const LANE_MESSAGES_MAX: usize = 65_536;
+
+/// A timer later than this has not been slow but stopped, with the process or the machine.
+pub(super) const STALL: Millis = Millis(500);
+
+/// After a stall: time for what has come meanwhile to be read, before clients are judged by it.
+pub(super) const CATCH_UP: Millis = Millis(50);
+
+/// How often that time is given while the loop is still busy reading.
+pub(super) const CATCH_UPS_MAX: u32 = 10;
 
 /// How long a question to the loops may take.
 pub(super) const ASK_TIMEOUT: Millis = Millis::secs(5);

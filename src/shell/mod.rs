@@ -4,11 +4,12 @@
 //! ```text
 //!  accept --> http --upgrade--> reading --Input--> core::Shard --Effect--> apply --> connection
 //!                                  ^                                         |          |
-//!               handoff <----------+-----------------------------------------+       outbound
+//!               handoff <----------+-----------------------------------------+       writing
 //!                  \--> lane (of another loop) --> adopt
 //! ```
-//! One loop is one thread, one runtime and one shard (`seat`, `reactor`). All its state is behind
-//! one cell that no task holds across an await. Its only timer sleeps until the earliest deadline.
+//! One loop is one thread, one runtime and one shard (`loop_thread`, `reactor`). All its state is
+//! behind one cell that no task holds across an await. Its only timer sleeps until the earliest
+//! deadline.
 //!
 //! What is kept in one place: clocks (`clock`), crossing threads (`lane`; `shared` holds what is
 //! only counted or read), a descriptor leaving its loop (`handoff`), unsafe code (`sys`).
@@ -17,7 +18,7 @@ mod accept;
 mod apply;
 mod ask;
 mod boot;
-mod clock;
+pub(crate) mod clock;
 mod connection;
 mod control;
 mod drain;
@@ -27,7 +28,9 @@ mod http;
 mod lane;
 mod limiter;
 mod limits;
+mod listen;
 mod log;
+mod loop_thread;
 mod message;
 mod metrics;
 mod notify;
@@ -36,10 +39,10 @@ mod outbound;
 mod reactor;
 mod reading;
 mod runtime;
-mod seat;
 mod shared;
 mod sys;
 mod websocket;
+mod writing;
 
 #[cfg(test)]
 mod tests;
@@ -48,11 +51,12 @@ mod tests;
 #[doc(hidden)]
 pub mod decoders {
     pub use super::hook::Posted;
-    pub use super::http::head::{Framing, Refusal, Request, decode, decode_body};
+    pub use super::http::body::{Framing, decode_body};
+    pub use super::http::head::{Refusal, Request, decode};
     pub use super::limits::HEAD_BYTES_MAX;
     pub use super::websocket::{Message, Reader, Violation};
 }
 
-pub use boot::{Server, StartError, serve};
+pub use boot::{Server, StartError};
 pub use control::Control;
 pub use log::init_log;

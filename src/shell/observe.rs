@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::io::Errno;
+
 use super::websocket::Violation;
 use crate::core::event::{Event, LeaseEnd};
 use crate::core::ids::{ConnId, PeerHandle};
@@ -178,10 +180,10 @@ pub(super) fn source_limited(counters: &Counters) {
     counters.source_limited.add(1);
 }
 
-/// Accepting pauses for want of descriptors. `began` once per pause.
-pub(super) fn accept_paused(counters: &Counters, began: bool) {
-    if began {
-        counters.accept_paused.add(1);
+/// Accepting pauses for want of descriptors; `loud` unless that has just been said.
+pub(super) fn accept_paused(counters: &Counters, loud: bool) {
+    counters.accept_paused.add(1);
+    if loud {
         tracing::warn!("no descriptor left: accepting pauses until one frees");
     }
 }
@@ -201,6 +203,11 @@ pub(super) fn violation(counters: &Counters, conn: ConnId, violation: Violation)
 pub(super) fn slow_consumer(counters: &Counters, conn: ConnId) {
     counters.slow_consumers.add(1);
     tracing::debug!(slot = conn.slot, "slow consumer closed");
+}
+
+/// A socket takes nothing any more, for a reason of the system.
+pub(super) fn write_failed(conn: ConnId, errno: Errno) {
+    tracing::debug!(slot = conn.slot, %errno, "write failed");
 }
 
 /// A socket did not reach its home loop.

@@ -28,7 +28,12 @@ pub(super) enum Written {
     Blocked,
     /// The connection is gone; the reader will find out how.
     Broken,
+    /// Nothing can be written any more, and the reader may never find out.
+    Failed(Errno),
 }
+
+/// What keeping a frame costs beside its bytes.
+const CHUNK_COST: usize = size_of::<Chunk>();
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -60,19 +65,36 @@ impl Outbound {
         self.chunks.push_back(chunk);
     }
 
+    /// Drops the last frame if it is a pong not yet begun: of several pings that wait for an
+    /// answer only the latest needs one (RFC 6455 §5.5.3).
+    pub(super) fn drop_last_pong(&mut self) {
+        let begun = usize::from(self.written > 0);
+        let is_pong = |last: &Chunk| last.header.is_pong();
+        if self.chunks.len() > begun && self.chunks.back().is_some_and(is_pong) {
+            let pong = self.chunks.pop_back();
+            self.bytes -= pong.map_or(0, |pong| pong.len());
+        }
+    }
+
     /// Bytes not yet written.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Bytes not yet written, without the frame whose turn it is: one large frame makes no slow
-    /// consumer, only what piles up behind it.
-    pub(super) fn behind(&self) -> usize {
+    /// Memory that what is not yet written takes. A payload shared with other sockets counts here
+    /// as if it were not.
+    pub(super) fn cost(&self) -> usize {
+        self.bytes + self.chunks.len() * CHUNK_COST
+    }
+
+    /// The same without the frame whose turn it is: one large frame makes no slow consumer, only
+    /// what piles up behind it.
+    pub(super) fn cost_behind(&self) -> usize {
         let first = self
             .chunks
             .front()
-            .map_or(0, |chunk| chunk.len() - self.written);
-        self.bytes.saturating_sub(first)
+            .map_or(0, |chunk| chunk.len() - self.written + CHUNK_COST);
+        self.cost().saturating_sub(first)
     }
 
     /// Drops whatever has not been begun, so that the next frame follows a whole one.
@@ -110,7 +132,8 @@ impl Outbound {
                 Ok(count) => self.advance(count),
                 Err(Errno::AGAIN) => return Written::Blocked,
                 Err(Errno::INTR) => {}
-                Err(_) => return Written::Broken,
+                Err(Errno::PIPE | Errno::CONNRESET) => return Written::Broken,
+                Err(errno) => return Written::Failed(errno),
             }
         }
         Written::All
@@ -156,6 +179,8 @@ mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
+    use tungstenite::protocol::frame::coding::Control;
+
     use super::*;
 
     #[test]
@@ -196,6 +221,50 @@ mod tests {
         out.push(Header::text(3), Bytes::from_static(b"six"));
         out.cut();
         assert_eq!((out.bytes(), out.chunks.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_frame_costs_more_than_its_bytes() {
+        let mut out = Outbound::default();
+        for _ in 0..1000 {
+            out.push(Header::control(Control::Pong, 0), Bytes::new());
+        }
+        assert_eq!(out.bytes(), 2000);
+        let kept = out.chunks.len() * size_of::<Chunk>();
+        assert!(out.cost() >= kept, "{} of {kept}", out.cost());
+        assert_eq!(out.cost_behind(), 999 * (2 + CHUNK_COST));
+        out.advance(1);
+        assert_eq!(out.cost_behind(), 999 * (2 + CHUNK_COST));
+    }
+
+    #[test]
+    fn only_a_pong_at_the_end_that_is_not_begun_is_dropped() {
+        let pong = || (Header::control(Control::Pong, 1), Bytes::from_static(b"x"));
+        let mut out = Outbound::default();
+        out.drop_last_pong();
+        out.push(pong().0, pong().1);
+        out.push(Header::text(3), Bytes::from_static(b"one"));
+        out.drop_last_pong();
+        assert_eq!((out.bytes(), out.chunks.len()), (8, 2));
+        out.push(pong().0, pong().1);
+        out.drop_last_pong();
+        assert_eq!((out.bytes(), out.chunks.len()), (8, 2));
+        out.advance(9);
+        out.push(pong().0, pong().1);
+        out.advance(1);
+        out.drop_last_pong();
+        assert_eq!((out.bytes(), out.chunks.len()), (2, 1), "begun");
+        out.push(Header::control(Control::Ping, 0), Bytes::new());
+        out.drop_last_pong();
+        assert_eq!(out.chunks.len(), 2, "a ping");
+    }
+
+    #[test]
+    fn an_error_that_the_reader_may_not_see_has_its_name() {
+        let udp = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let mut out = Outbound::default();
+        out.push(Header::default(), Bytes::from_static(b"x"));
+        assert_eq!(out.write(udp.as_fd()), Written::Failed(Errno::DESTADDRREQ));
     }
 
     #[test]

@@ -17,13 +17,14 @@ use super::ask::Gather;
 use super::clock::Clock;
 use super::connection::Connections;
 use super::drain::Drain;
-use super::limits::READ_BYTES;
+use super::limits::{CATCH_UP, CATCH_UPS_MAX, READ_BYTES, STALL};
 use super::message::{Asker, Message};
 use super::notify::Notify;
 use super::observe::Counters;
 use super::outbound::Outbound;
 use super::reading::{self, Next};
 use super::shared::Shared;
+use super::writing;
 use crate::core::effect::Effects;
 use crate::core::ids::ConnId;
 use crate::core::input::{Closing, Input};
@@ -52,7 +53,7 @@ pub(super) struct Reactor {
     /// Kept for its capacity.
     effects: Effects,
     /// Ends of sockets that the core has yet to be told of.
-    pub(super) owed: VecDeque<(ConnId, Closing)>,
+    pub(super) unreported_ends: VecDeque<(ConnId, Closing)>,
     pub(super) conns: Connections,
     pub(super) timers: Wheel<Timer>,
     /// Sockets with something queued in this turn.
@@ -104,7 +105,7 @@ impl Reactor {
             shard,
             store,
             effects: Effects::new(),
-            owed: VecDeque::new(),
+            unreported_ends: VecDeque::new(),
             conns: Connections::default(),
             timers: Wheel::new(clock.mono()),
             dirty: Vec::new(),
@@ -129,12 +130,12 @@ impl Reactor {
     pub(super) fn drive(&mut self, input: Input<'_>) {
         let now = self.clock.now();
         self.step(|shard, effects| shard.handle(now, input, effects));
-        self.pay();
+        self.report_ends();
     }
 
     /// Tells the core of sockets that have ended.
-    fn pay(&mut self) {
-        while let Some((conn, how)) = self.owed.pop_front() {
+    fn report_ends(&mut self) {
+        while let Some((conn, how)) = self.unreported_ends.pop_front() {
             let now = self.clock.now();
             self.step(|shard, effects| shard.handle(now, Input::Closed { conn, how }, effects));
         }
@@ -152,7 +153,7 @@ impl Reactor {
     /// Fires everything due.
     fn advance(&mut self, now: Now) {
         self.step(|shard, effects| shard.advance(now, effects));
-        self.pay();
+        self.report_ends();
         while let Some((_, timer)) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::Connection(conn) => self.timed_out(conn),
@@ -163,12 +164,18 @@ impl Reactor {
 
     /// The end of a turn: the core knows every end, and the kernel every byte it takes.
     fn settle(&mut self) {
-        self.pay();
-        let mut dirty = mem::take(&mut self.dirty);
-        for conn in dirty.drain(..) {
-            self.flush(conn);
+        loop {
+            self.report_ends();
+            let mut dirty = mem::take(&mut self.dirty);
+            for conn in dirty.drain(..) {
+                self.flush(conn);
+            }
+            self.dirty = dirty;
+            // Writing may have shown that a socket is at its end.
+            if self.unreported_ends.is_empty() {
+                return;
+            }
         }
-        self.dirty = dirty;
     }
 
     fn next_deadline(&self) -> Option<Mono> {
@@ -284,7 +291,7 @@ impl Loop {
         let drained = reactor.drained();
         drop(reactor);
         for (conn, socket) in blocked {
-            monoio::spawn(write_rest(Rc::clone(self), conn, socket));
+            monoio::spawn(writing::run(Rc::clone(self), conn, socket));
         }
         for (conn, socket, next) in adopted {
             reading::start(Rc::clone(self), conn, socket, next);
@@ -334,6 +341,9 @@ impl Loop {
                     let left = deadline.since(self.clock.mono()).0.max(1);
                     let span = Duration::from_millis(left);
                     monoio::time::timeout(span, self.timer.wait()).await.ok();
+                    if self.clock.mono().since(deadline) > STALL {
+                        self.catch_up().await;
+                    }
                 }
                 None => self.timer.wait().await,
             }
@@ -341,18 +351,19 @@ impl Loop {
     }
 }
 
-/// Writes the rest of a socket's queue as it takes it.
-async fn write_rest(lp: Rc<Loop>, conn: ConnId, socket: Rc<TcpStream>) {
-    loop {
-        let ready = socket.writable(false).await;
-        let more = lp.turn(|reactor| {
-            if ready.is_err() {
-                reactor.abort(conn);
+impl Loop {
+    /// After a stall: lets what came meanwhile be read, so that nobody is judged silent for it.
+    /// The runtime may look at its clock before it looks at its sockets (epoll does, when a stop
+    /// of the process has interrupted it).
+    async fn catch_up(&self) {
+        let span = Duration::from_millis(CATCH_UP.0);
+        for _ in 0..CATCH_UPS_MAX {
+            let began = self.clock.mono();
+            monoio::time::sleep(span).await;
+            // Woken in time: the loop has nothing else to do.
+            if self.clock.mono().since(began).0 < 2 * CATCH_UP.0 {
+                return;
             }
-            reactor.write_more(conn)
-        });
-        if !more {
-            return;
         }
     }
 }

@@ -3,16 +3,14 @@
 use std::mem;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use monoio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use tungstenite::protocol::frame::coding::Control;
 
 use super::connection::Phase;
 use super::handoff::{self, Departure, Parcel};
 use super::reactor::{Loop, Reactor};
-use super::websocket::{Header, Message};
+use super::websocket::Message;
 use super::{observe, sys};
 use crate::core::ids::ConnId;
 use crate::core::input::{Closing, Input};
@@ -104,9 +102,10 @@ impl Reactor {
         let mut reader = mem::take(reader);
         let mut input = bytes;
         loop {
-            match reader.next(&mut input, self.max_frame_bytes) {
+            let max = self.message_max(conn);
+            match reader.next(&mut input, max) {
                 Ok(None) => break,
-                Ok(Some(message)) => self.hear(conn, &message),
+                Ok(Some(message)) => self.on_message(conn, &message),
                 Err(violation) => {
                     observe::violation(self.counters(), conn, violation);
                     self.close(
@@ -133,13 +132,12 @@ impl Reactor {
         Next::Again
     }
 
-    fn hear(&mut self, conn: ConnId, message: &Message<'_>) {
+    fn on_message(&mut self, conn: ConnId, message: &Message<'_>) {
         match *message {
             Message::Text(text) => self.drive(Input::Frame { conn, text }),
             Message::Undecodable => self.drive(Input::Undecodable { conn }),
             Message::Ping(payload) => {
-                let header = Header::control(Control::Pong, payload.len());
-                self.queue(conn, header, Bytes::copy_from_slice(payload));
+                self.queue_pong(conn, payload);
                 self.drive(Input::Pinged { conn });
             }
             Message::Pong(payload) => self.drive(Input::Ponged { conn, payload }),

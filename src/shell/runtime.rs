@@ -67,15 +67,40 @@ fn ring() -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
 /// If the loop cannot be built.
 pub(super) fn block_on<F: Future>(driver: Driver, main: F) -> io::Result<F::Output> {
     let ring = match driver {
-        Driver::IoUring => ring().ok(),
+        Driver::IoUring => or_warn(ring()),
         Driver::Epoll => None,
     };
     match ring {
         Some(mut ring) => Ok(ring.block_on(main)),
-        // Also where the limits let us have one ring, but not one more.
         None => Ok(RuntimeBuilder::<LegacyDriver>::new()
             .enable_timer()
             .build()?
             .block_on(main)),
+    }
+}
+
+/// The limits may let us have one ring, but not one more.
+fn or_warn<R>(ring: io::Result<R>) -> Option<R> {
+    ring.inspect_err(|error| {
+        tracing::warn!(%error, "one loop has got no ring and runs on epoll");
+    })
+    .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::log::tests::logged;
+
+    #[test]
+    fn a_loop_that_gets_no_ring_says_so() {
+        let refused = io::Error::from(io::ErrorKind::OutOfMemory);
+        let lines = logged(|| assert!(or_warn::<()>(Err(refused)).is_none()));
+        assert!(lines.contains("WARN"), "{lines}");
+        assert!(
+            lines.contains("runs on epoll error=out of memory"),
+            "{lines}"
+        );
+        assert_eq!(logged(|| assert_eq!(or_warn(Ok(1)), Some(1))), "");
     }
 }

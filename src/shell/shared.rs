@@ -1,20 +1,23 @@
 //! What all loops of a process see: the lanes, the counters, the store's health, the descriptors.
 //!
-//! Nothing here is locked while a loop works, except for a status hook's token bucket.
+//! A loop waits here for others only as long as they take to add a number or to push a message: no
+//! lock is held over work. (The store's is taken out for writing once, when the loops have ended.)
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::boot::Notice;
 use super::clock::Clock;
 use super::lane::Lane;
-use super::limiter::Limiter;
-use super::limits::{HOOK_BURST, HOOK_PER_MINUTE, LANE_MESSAGES_MAX};
+use super::limiter::{Limiter, Pace};
+use super::limits::{ACCEPT_WARNING, HOOK_BURST, HOOK_PER_MINUTE, HTTP_TIMEOUT, LANE_MESSAGES_MAX};
 use super::message::Message;
 use super::observe::Counters;
 use super::runtime::Driver;
 use crate::config::ServeConfig;
-use crate::core::time::Mono;
+use crate::core::time::{Millis, Mono};
 use crate::store::{Completion, CompletionSink, Health, Store};
 
 /// See the module.
@@ -25,6 +28,8 @@ pub(super) struct Shared {
     pub(super) driver: Driver,
     /// Cap on request bodies.
     pub(super) max_body_bytes: usize,
+    /// Time for each step of a request; see [`HTTP_TIMEOUT`].
+    pub(super) http_timeout: Millis,
     /// Connections of one source address: at once, and per minute.
     pub(super) source_limit: (u32, u32),
     /// Taken out, and closed, when the loops have ended.
@@ -32,6 +37,7 @@ pub(super) struct Shared {
     /// By the hash of a key, which strangers make as long as they like.
     hooks: Mutex<Limiter<u64>>,
     hasher: RandomState,
+    pauses: Mutex<Pace>,
     sockets: AtomicU64,
     sockets_max: u64,
 }
@@ -51,10 +57,12 @@ impl Shared {
             clock: Clock::start(),
             driver,
             max_body_bytes: config.core.max_message_bytes,
+            http_timeout: HTTP_TIMEOUT.min(config.core.hello_timeout),
             source_limit: (config.source_burst, config.source_rate),
             store: RwLock::new(Some(store)),
             hooks: Mutex::new(Limiter::new(HOOK_BURST, HOOK_PER_MINUTE)),
             hasher: RandomState::new(),
+            pauses: Mutex::new(Pace::new(ACCEPT_WARNING)),
             sockets: AtomicU64::new(0),
             sockets_max,
         }
@@ -93,6 +101,12 @@ impl Shared {
         self.sockets.load(Ordering::Relaxed)
     }
 
+    /// Whether a pause for want of descriptors is to be logged: not if one just was.
+    pub(super) fn pause_to_be_told(&self, now: Mono) -> bool {
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.due(now)
+    }
+
     /// How the store is; None once it is closed.
     pub(super) fn health(&self) -> Option<Health> {
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
@@ -119,14 +133,22 @@ pub(super) fn lanes(count: u16) -> std::io::Result<Arc<[Lane<Message>]>> {
         .collect()
 }
 
-/// Brings the store's results to the loops.
-pub(super) struct Sink(pub(super) Arc<[Lane<Message>]>);
+/// Brings the store's results to the loops, and its end to whoever waits for notices.
+pub(super) struct Sink {
+    pub(super) lanes: Arc<[Lane<Message>]>,
+    pub(super) notify: Sender<Notice>,
+}
 
 impl CompletionSink for Sink {
     fn complete(&self, shard: u16, batch: Vec<Completion>) {
-        if let Some(lane) = self.0.get(usize::from(shard)) {
+        if let Some(lane) = self.lanes.get(usize::from(shard)) {
             // Refused only by a loop that has ended: nobody waits there any more.
             lane.deliver(Message::Stored(batch)).ok();
         }
+    }
+
+    fn died(&self) {
+        // Nobody listens any more only if the process is about to end.
+        self.notify.send(Notice::Died).ok();
     }
 }

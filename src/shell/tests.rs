@@ -10,8 +10,15 @@ use tempfile::TempDir;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket, client::client};
 
+use super::boot::{Notice, sockets_max};
 use super::{Server, StartError};
 use crate::config::{Durability, ServeConfig};
+use crate::core::time::Millis;
+
+mod joined;
+mod lone;
+mod requests;
+mod stall;
 
 const DRIVERS: [&str; 2] = ["io_uring", "epoll"];
 const MAX_FRAME: usize = 100_000;
@@ -40,8 +47,14 @@ fn config(folder: &TempDir, threads: u16) -> ServeConfig {
 
 impl Broker {
     fn start(driver: &str, threads: u16) -> Self {
+        Self::start_with(driver, threads, |_| {})
+    }
+
+    fn start_with(driver: &str, threads: u16, change: impl FnOnce(&mut ServeConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::start_on(config(&folder, threads), Some(driver)).unwrap();
+        let mut config = config(&folder, threads);
+        change(&mut config);
+        let server = Server::start_on(config, Some(driver)).unwrap();
         let address = server.local_addr();
         Self {
             server,
@@ -160,29 +173,6 @@ fn what_is_not_http_is_refused_and_closed() {
         // Nobody else is the worse for it.
         assert_eq!(status(&broker.get("/health")), "200");
     });
-}
-
-#[test]
-fn requests_that_never_end_are_408() {
-    let broker = Broker::start(DRIVERS[0], 1);
-    let begun = [
-        &b""[..],
-        b"GET /hea",
-        b"POST /hook/set-status HTTP/1.1\r\nContent-Length: 5\r\n\r\nab",
-    ];
-    let waiting: Vec<_> = begun
-        .into_iter()
-        .map(|request| {
-            let mut stream = broker.connect();
-            stream.write_all(request).unwrap();
-            stream
-        })
-        .collect();
-    for mut stream in waiting {
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert_eq!(status(&answer), "408");
-    }
 }
 
 #[test]
@@ -349,4 +339,45 @@ fn a_port_in_use_is_one_clear_line() {
         // Nothing was made.
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
+}
+
+/// Each boot that is counted brings the leases of those who have not come back nearer their end.
+#[test]
+fn a_start_that_cannot_listen_for_administrators_counts_no_boot() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder, 1);
+    let occupied = crate::admin::socket_path(&config.db);
+    std::fs::write(&occupied, "precious").unwrap();
+    let error = Server::start(config.clone()).unwrap_err();
+    assert!(matches!(error, StartError::Admin { .. }), "{error}");
+    let boots = || {
+        let conn = rusqlite::Connection::open(&config.db).unwrap();
+        let boots = conn.query_row("SELECT count(*) FROM boot", [], |row| row.get::<_, i64>(0));
+        boots.unwrap()
+    };
+    assert_eq!(boots(), 0);
+    std::fs::remove_file(occupied).unwrap();
+    Server::start(config.clone()).unwrap().join();
+    assert_eq!(boots(), 1);
+}
+
+#[test]
+fn what_ends_a_broker_that_runs_is_not_called_a_failed_start() {
+    assert!(Notice::Ready.end().is_none());
+    assert!(matches!(Notice::Signal.end(), Some(Ok(()))));
+    let failed = Notice::Failed(std::io::Error::from(ErrorKind::OutOfMemory));
+    let line = failed.end().unwrap().unwrap_err().to_string();
+    assert_eq!(line, "a loop has ended: out of memory");
+    assert!(matches!(
+        Notice::Died.end(),
+        Some(Err(StartError::LoopDied))
+    ));
+}
+
+#[test]
+fn every_loop_keeps_its_own_descriptors_back() {
+    assert_eq!(sockets_max(1024, 1) - sockets_max(1024, 9), 8 * 8);
+    // What 4 loops and 16 administrators need of 64 was counted: 56.
+    assert_eq!(sockets_max(64, 4), 8);
+    assert!(sockets_max(16, 1) > 0);
 }

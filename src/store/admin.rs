@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::queue::{Job, Shared};
 use crate::core::ids::PubKey;
-use crate::core::rows::{MemberRow, MeshRow};
+use crate::core::rows::{MemberRow, MeshRow, StoreFailure};
 use crate::core::time::Wall;
 
 mod members;
@@ -62,6 +62,9 @@ pub enum AdminError {
     /// The database cannot be read or written.
     #[error("the database refused: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// Nothing can be stored at present.
+    #[error("nothing was changed: {0}")]
+    Failing(StoreFailure),
     /// The store was closed, or failed, before it answered.
     #[error("the store did not answer")]
     Stopped,
@@ -146,7 +149,8 @@ impl AdminStore {
         let (reply, answer) = mpsc::sync_channel(1);
         self.runner.run(Box::new(move |conn| {
             // The caller waits for it below.
-            reply.send(work(conn)).ok();
+            let result = conn.map_err(AdminError::Failing).and_then(work);
+            reply.send(result).ok();
         }));
         answer.recv().unwrap_or(Err(AdminError::Stopped))
     }

@@ -1,9 +1,9 @@
 //! Each [`StoreOp`] and each question as SQL.
 //!
-//! An operation is one statement (or statements that no constraint can refuse), so that SQLite
-//! undoes a refused one by itself and the rest of its transaction stands: no savepoints.
+//! An operation is one statement, and perhaps further ones that no constraint can refuse, so that
+//! SQLite undoes a refused one by itself and the rest of its transaction stands: no savepoints.
 
-use rusqlite::{Connection, OptionalExtension, named_params, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, named_params, params};
 
 use super::audit::Chains;
 use super::encode;
@@ -35,8 +35,10 @@ pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rus
             .execute(params![id, encode::told(*told)])
             .map(|_| 0),
         StoreOp::PeerStatePut(row) => peer_state_put(conn, row).map(|()| 0),
-        StoreOp::MessageInsert(row) => {
+        StoreOp::MessageInsert { row, audit } => {
+            // If the row is refused, nothing is audited; an audit entry has nothing to be refused.
             message_insert(conn, row)?;
+            chains.append(conn, audit)?;
             Ok(i64::from(row.delivered_at.is_none()))
         }
         StoreOp::MessageDelivered { seq, at } => conn
@@ -46,8 +48,8 @@ pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rus
             .execute(params![encode::rowid(*seq)?, at.0])
             .map(fewer),
         StoreOp::MessageAcked { mesh_id, seq, client_message_id, keys, at } => {
-            let acked = Acked { mesh_id, client_message_id: client_message_id.as_deref(), at: *at };
-            message_acked(conn, &acked, *seq, keys)
+            let acked = Acked { mesh_id, keys, at: *at };
+            message_acked(conn, &acked, *seq, client_message_id.as_deref())
         }
         StoreOp::Audit(row) => chains.append(conn, row).map(|()| 0),
         StoreOp::MemberRevoked { id, at } => conn
@@ -175,43 +177,55 @@ fn message_insert(conn: &Connection, row: &MessageRow) -> rusqlite::Result<()> {
 
 struct Acked<'a> {
     mesh_id: &'a str,
-    client_message_id: Option<&'a str>,
+    keys: &'a [PubKey],
     at: Wall,
 }
 
-/// One statement per key and name: each is a range of one mailbox, however many messages there
-/// are.
+impl Acked<'_> {
+    /// One statement per key, so that each is a lookup; none can be refused by a constraint.
+    fn mark(&self, conn: &Connection, sql: &str, name: &dyn ToSql) -> rusqlite::Result<usize> {
+        let mut rows = 0;
+        for key in self.keys {
+            rows += conn.prepare_cached(sql)?.execute(params![
+                name,
+                self.mesh_id,
+                key.to_string(),
+                self.at.0
+            ])?;
+        }
+        Ok(rows)
+    }
+}
+
+/// By primary key.
+const ACKED_BY_SEQ: &str = "UPDATE message_queue SET delivered_at = ?4
+    WHERE seq = ?1 AND mesh_id = ?2 AND target_spec = ?3 AND delivered_at IS NULL";
+
+/// By an index of its own.
+pub(super) const ACKED_BY_CLIENT_ID: &str = "UPDATE message_queue SET delivered_at = ?4
+    WHERE client_message_id = ?1 AND mesh_id = ?2 AND target_spec = ?3 AND delivered_at IS NULL";
+
+/// The sender's id is looked for only if the broker's finds nothing.
 fn message_acked(
     conn: &Connection,
     acked: &Acked<'_>,
     seq: Option<Seq>,
-    keys: &[PubKey],
+    client_message_id: Option<&str>,
 ) -> rusqlite::Result<i64> {
     let mut rows = 0;
-    for key in keys {
-        let key = key.to_string();
-        if let Some(seq) = seq {
-            rows += conn
-                .prepare_cached(
-                    "UPDATE message_queue SET delivered_at = ?4 WHERE seq = ?1 AND mesh_id = ?2
-                     AND target_spec = ?3 AND delivered_at IS NULL",
-                )?
-                .execute(params![encode::rowid(seq)?, acked.mesh_id, key, acked.at.0])?;
-        }
-        if let Some(client_message_id) = acked.client_message_id {
-            rows += conn
-                .prepare_cached(
-                    "UPDATE message_queue SET delivered_at = ?4 WHERE client_message_id = ?1
-                     AND mesh_id = ?2 AND target_spec = ?3 AND delivered_at IS NULL",
-                )?
-                .execute(params![client_message_id, acked.mesh_id, key, acked.at.0])?;
-        }
+    if let Some(seq) = seq {
+        rows = acked.mark(conn, ACKED_BY_SEQ, &encode::rowid(seq)?)?;
+    }
+    if let Some(client_message_id) = client_message_id.filter(|_| rows == 0) {
+        rows = acked.mark(conn, ACKED_BY_CLIENT_ID, &client_message_id)?;
     }
     Ok(fewer(rows))
 }
 
 /// Answers a question from what this connection sees.
 pub(super) fn answer(conn: &Connection, query: &StoreQuery) -> rusqlite::Result<StoreAnswer> {
+    #[cfg(test)]
+    super::tests::fail_if_told(conn, query)?;
     match query {
         StoreQuery::Mailbox {
             mesh_id,

@@ -3,11 +3,21 @@
 use std::collections::HashSet;
 
 use super::Completion;
+use super::gauges::LESSER_CHORES_MAX;
 use super::queue::{Item, Lane};
-use crate::core::rows::{StoreAnswer, StoreFailure, StoreOp, StoreQuery};
+use crate::core::rows::{StoreFailure, StoreOp};
 
 /// Kept items of one lane beyond which superseded ones are looked for.
 pub(super) const COMPACT_AT: usize = 32_768;
+
+/// When to look again, with `kept` items left: when there is as much more, but before rows are
+/// dropped for want of room.
+pub(super) fn compact_again_at(kept: usize) -> usize {
+    (2 * kept)
+        .min(LESSER_CHORES_MAX)
+        .max(kept + COMPACT_AT / 4)
+        .max(COMPACT_AT)
+}
 
 /// Empties `lane` of what need not be kept, in order.
 ///
@@ -16,50 +26,33 @@ pub(super) const COMPACT_AT: usize = 32_768;
 ///   is answered with the failure, since it is not durable now, and kept all the same: it is in
 ///   effect already.
 /// - What nobody waits for is kept.
-/// - A question is answered from the last commit: mail that is on disk can still be read.
+/// - A question is refused: the last commit would answer it with messages whose confirmation is
+///   among what is kept. Its asker asks again.
 ///
 /// What is not kept is given to `release`.
 pub(super) fn settle(
     lane: &mut Lane,
     failure: StoreFailure,
-    mut answer: impl FnMut(&StoreQuery) -> Result<StoreAnswer, StoreFailure>,
     mut release: impl FnMut(&Item),
 ) -> Vec<Completion> {
     let mut replies = Vec::new();
     for item in std::mem::take(lane) {
+        if !item.awaited() {
+            lane.push_back(item);
+            continue;
+        }
+        replies.extend(item.refusal(failure));
         match item {
-            Item::Query { query, token } => {
-                replies.push(Completion::Answered {
-                    token,
-                    result: answer(&query),
-                });
-                release(&Item::Query { query, token });
-            }
-            Item::Op {
-                op,
-                token: Some(token),
-            } => {
-                replies.push(Completion::Stored {
-                    token,
-                    result: Err(failure),
-                });
-                if in_effect(&op) {
-                    lane.push_back(Item::Op { op, token: None });
-                } else {
-                    release(&Item::Op {
-                        op,
-                        token: Some(token),
-                    });
-                }
-            }
-            Item::Op { op, token: None } => lane.push_back(Item::Op { op, token: None }),
+            Item::Op { op, .. } if in_effect(&op) => lane.push_back(Item::Op { op, token: None }),
+            refused @ (Item::Op { .. } | Item::Query { .. }) => release(&refused),
         }
     }
     replies
 }
 
-/// Whether what the operation says is in effect, whatever its asker is told.
-fn in_effect(op: &StoreOp) -> bool {
+/// Whether what the operation says is in effect, or will be, whatever its asker is told: a join or
+/// a leave is announced when its row is durable, and also when it cannot be.
+pub(super) fn in_effect(op: &StoreOp) -> bool {
     match op {
         StoreOp::PresencePut(_)
         | StoreOp::PresenceGrace { .. }
@@ -70,7 +63,7 @@ fn in_effect(op: &StoreOp) -> bool {
         | StoreOp::MessageAcked { .. }
         | StoreOp::MemberRevoked { .. }
         | StoreOp::Audit(_) => true,
-        StoreOp::MessageInsert(_) => false,
+        StoreOp::MessageInsert { .. } => false,
     }
 }
 
@@ -100,6 +93,8 @@ struct Later {
     put: HashSet<String>,
     /// Presences whose grace begins, or which end.
     left: HashSet<String>,
+    /// Presences of which others are told something.
+    told: HashSet<String>,
     /// Members whose state is saved.
     saved: HashSet<(String, String)>,
 }
@@ -116,11 +111,13 @@ impl Later {
                 self.left.insert(id.clone());
                 self.put.contains(id)
             }
-            StoreOp::PresenceTold { id, .. } => self.put.contains(id),
+            StoreOp::PresenceTold { id, .. } => {
+                self.put.contains(id) || !self.told.insert(id.clone())
+            }
             StoreOp::PeerStatePut(row) => !self
                 .saved
                 .insert((row.mesh_id.clone(), row.member_id.clone())),
-            StoreOp::MessageInsert(_)
+            StoreOp::MessageInsert { .. }
             | StoreOp::MessageDelivered { .. }
             | StoreOp::MessageAcked { .. }
             | StoreOp::Audit(_)

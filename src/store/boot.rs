@@ -1,16 +1,20 @@
 //! What the last process left, read once before the loops accept.
 
+use std::path::PathBuf;
+
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
+use super::open::advice;
 use super::{apply, encode};
 use crate::core::ids::{PubKey, Seq};
-use crate::core::rows::{BootRow, MailboxRow, PresenceRow};
+use crate::core::rows::{BootRow, MailboxRow, PresenceRow, StoreFailure};
 
 /// Sequences are given out in memory and a message is pushed before its row is durable, so the
 /// last process may have used some above every row. Each boot starts at a multiple of this, past
-/// the start of the boot before: room for a million lost ones, and 2^27 boots in the range that
-/// message ids can encode.
-const SEQ_STRIDE: u64 = 1 << 20;
+/// the start of the boot before and past the highest row. So it must be more than a process can
+/// use without storing one: 2^28 sends refused in a row take seven hours at ten thousand a
+/// second. And message ids can encode about 2^47 sequences: 2^19 boots, six days of one a second.
+pub(super) const SEQ_STRIDE: u64 = 1 << 28;
 
 /// Everything the shards must know.
 #[derive(Debug)]
@@ -28,15 +32,23 @@ pub struct BootImage {
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// SQLite says no.
-    #[error("cannot read the database: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    #[error("cannot read {}: {source}{}", .path.display(), advice(.source))]
+    Sqlite {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The store cannot write.
+    #[error("{0}")]
+    Failing(StoreFailure),
     /// The store is closed.
     #[error("the store is closed")]
     Stopped,
 }
 
 /// Counts the boot and reads the image, in one transaction: a boot that fails is not counted.
-pub(super) fn read(conn: &mut Connection) -> Result<BootImage, BootError> {
+pub(super) fn read(conn: &mut Connection) -> rusqlite::Result<BootImage> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let next_seq = next_seq(&tx)?;
     let boot: i64 = tx.query_row("SELECT coalesce(max(id), 0) + 1 FROM boot", [], |row| {

@@ -3,21 +3,27 @@
 //! **Checkpoints.** Inside a commit they make its p99, so they run here, beside the writer
 //! (PASSIVE disturbs nobody). But under a writer that never pauses a PASSIVE checkpoint never
 //! reaches the end, and the WAL never starts anew: past [`WAL_PAGES_MAX`] the writer is asked to
-//! do the short rest itself between two transactions (RESTART).
+//! do the short rest itself between two transactions (RESTART). That cap is soft: nothing that
+//! somebody's tool still reads can be checkpointed, so while a reader outside keeps its
+//! transaction open the WAL grows with every commit. It is said when it is far over the cap.
 //!
 //! **Timing.** While the disk fails it says when to retry; once an hour it says that it is time
-//! for a retention sweep. It reads no clock but SQLite's.
+//! for a retention sweep, and whether the wall clock can be believed (`trust`).
+//!
+//! **The files.** Every 2 s or sooner it looks whether they are still in place.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
 
 use super::queue::{House, Shared};
-use super::{apply, open};
-use crate::core::time::{Millis, Wall};
+use super::retention::Order;
+use super::trust::{Steady, Trust};
+use super::{apply, open, threads};
+use crate::core::time::{Millis, Mono};
 
 /// Frames in the WAL beyond which the writer must help.
 pub(super) const WAL_PAGES_MAX: usize = 16_384;
@@ -34,8 +40,11 @@ const TICK: Duration = Duration::from_millis(100);
 /// Ticks without a commit after which the rest is checkpointed, however little it is.
 const QUIET_TICKS: u32 = 10;
 
-/// Between looks at the wall clock while there are none.
-const REST: Duration = Duration::from_secs(60);
+/// Between looks at the files and the clocks while there are none.
+const REST: Duration = Duration::from_secs(2);
+
+/// Length of the WAL that is worth a warning: only a reader can make it so long.
+const WAL_BYTES_WARN: u64 = 4 * WAL_BYTES_MAX.cast_unsigned();
 
 /// First and longest wait between retries while the disk fails.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -43,18 +52,20 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 const SWEEP_EVERY: Millis = Millis::secs(3600);
 
 pub(super) fn spawn(conn: Connection, shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+    let held = Arc::clone(&shared);
     let keeper = Housekeeper {
         conn,
         shared,
+        steady: Steady::start(),
+        trust: None,
+        warned: Warned::default(),
         done: 0,
         seen: 0,
         quiet: 0,
         backoff: BACKOFF.0,
-        next_sweep: Wall(i64::MIN),
+        next_sweep: Mono(0),
     };
-    Builder::new()
-        .name("store-housekeeper".into())
-        .spawn(move || keeper.run())
+    threads::spawn("store-housekeeper", &held, move || keeper.run())
 }
 
 struct Housekeeper {
@@ -68,14 +79,26 @@ struct Housekeeper {
     quiet: u32,
     /// The next wait while the disk fails.
     backoff: Duration,
+    steady: Steady,
+    /// From the first look at the wall clock on.
+    trust: Option<Trust>,
     /// When the next sweep is due; the first one at once, for brokers that never live an hour.
-    next_sweep: Wall,
+    next_sweep: Mono,
+    warned: Warned,
+}
+
+/// What has been said, and is not said again before it has changed.
+#[derive(Default)]
+struct Warned {
+    checkpoint_failed: bool,
+    wal_long: bool,
 }
 
 impl Housekeeper {
     fn run(mut self) {
         loop {
-            self.sweep_if_due();
+            self.look_at_clocks();
+            self.look_at_files();
             let idle = self.pages() == self.done;
             if idle {
                 self.shared.house_rests();
@@ -142,25 +165,54 @@ impl Housekeeper {
                 // A reader may hold back the rest; it is then tried again at the next tick.
                 let all = outcome.moved == outcome.frames;
                 self.done = if all { pages } else { outcome.moved.min(pages) };
+                self.warned.checkpoint_failed = false;
                 if outcome.frames >= WAL_PAGES_MAX {
                     self.shared.signal(|inbox| inbox.restart_wal = true);
                 }
             }
-            Err(error) => tracing::warn!(%error, "checkpoint failed; the WAL keeps the rows"),
+            Err(error) => {
+                if !std::mem::replace(&mut self.warned.checkpoint_failed, true) {
+                    tracing::warn!(%error, "checkpoints fail; the WAL keeps the rows");
+                }
+            }
         }
     }
 
-    fn sweep_if_due(&mut self) {
+    fn look_at_clocks(&mut self) {
         // A wall clock that cannot be read puts the sweep off; it is not worth more.
-        let Ok(now) = apply::wall(&self.conn) else {
+        let Ok(wall) = apply::wall(&self.conn) else {
             return;
         };
-        // A clock set back far would put sweeps off for as long.
-        let due = now >= self.next_sweep || self.next_sweep.since(now) > SWEEP_EVERY;
-        if due {
-            self.next_sweep = now.after(SWEEP_EVERY);
-            self.shared.signal(|inbox| inbox.sweep = true);
+        let mono = self.steady.now();
+        let trust = self.trust.get_or_insert_with(|| Trust::new(wall, mono));
+        let expire = trust.look(wall, mono);
+        if mono >= self.next_sweep {
+            self.next_sweep = mono.after(SWEEP_EVERY);
+            let order = Order { now: wall, expire };
+            self.shared.signal(|inbox| inbox.sweep = Some(order));
         }
+    }
+
+    fn look_at_files(&mut self) {
+        let place = &self.shared.place;
+        if !place.holds() {
+            self.shared.signal(|inbox| inbox.look = true);
+        }
+        let Some(bytes) = place.wal_bytes() else {
+            return;
+        };
+        self.shared
+            .counters
+            .wal_bytes
+            .store(bytes, Ordering::Relaxed);
+        let long = bytes > WAL_BYTES_WARN;
+        if long && !self.warned.wal_long {
+            tracing::warn!(
+                bytes,
+                "the -wal of the database grows: somebody has been reading the database for long"
+            );
+        }
+        self.warned.wal_long = long;
     }
 }
 

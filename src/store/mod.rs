@@ -8,7 +8,9 @@
 //!  loops --StoreClient--> lanes (one per shard) --> writer --commit--> CompletionSink
 //!        \--------------> channel --------------> reader ----------------^
 //!  AdminStore ----------> jobs -----------------> writer (own transaction, after what is queued)
-//!  housekeeper: checkpoints the WAL, says when to retry and when to sweep
+//!  housekeeper: checkpoints the WAL, says when to retry, when to sweep, and whether the files
+//!               are still in place
+//!  watch: says when the disk hangs
 //! ```
 //!
 //! **Group commit.** Whatever has queued up since the last commit goes into the next transaction,
@@ -17,13 +19,14 @@
 //! **When the disk fails** (full, read-only, damaged, not answering): whoever waits for an
 //! operation is told at once; what peers have already been told of (presence, confirmations,
 //! audit) is kept in order and retried until the disk is back, so that rows never part from what
-//! was said. [`Health`] says `Failing` meanwhile.
+//! was said. [`Health`] says `Failing` meanwhile. A database that is taken away while it is open
+//! is a disk that fails.
 
-use std::path::Path;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-
-use rusqlite::Connection;
+use std::time::Duration;
 
 use crate::config::Durability;
 use crate::core::ids::Token;
@@ -41,10 +44,14 @@ mod gauges;
 mod lanes;
 mod offline;
 mod open;
+mod place;
 mod queue;
 mod reader;
 mod retention;
 mod schema;
+mod threads;
+mod trust;
+mod watch;
 mod writer;
 
 #[cfg(test)]
@@ -57,14 +64,20 @@ pub use offline::Offline;
 pub use open::OpenError;
 
 use open::FileLock;
+use place::Place;
 use queue::{Item, Job, Shared};
 
 /// Where results go. Called by the store's threads, and by the thread that calls
 /// [`StoreClient::persist`] or [`StoreClient::query`] when the store refuses without trying; it
 /// must neither block nor call the store.
 pub trait CompletionSink: Send + Sync {
-    /// Takes the results of one shard, in the order of its operations.
+    /// Takes the results of one shard, in the order of its operations; what is refused without
+    /// trying may come before.
     fn complete(&self, shard: u16, batch: Vec<Completion>);
+
+    /// A thread of the store has died by a bug. Some things will never be stored: the process
+    /// should end.
+    fn died(&self);
 }
 
 /// The result of an operation somebody waits for.
@@ -86,6 +99,9 @@ pub enum Completion {
     },
 }
 
+/// How long closing waits for a disk that does not answer.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The open store. [`Store::close`] (and dropping it) writes what is queued and joins its threads.
 pub struct Store {
     shared: Arc<Shared>,
@@ -93,8 +109,11 @@ pub struct Store {
     // In the order in which they are joined: the writer's connection closes last, and with it
     // SQLite empties the WAL.
     threads: Vec<JoinHandle<()>>,
+    // Dropped to stop the watch.
+    watch: Option<mpsc::Sender<Infallible>>,
+    path: PathBuf,
     // Last, so that the file is free only when nothing touches it any more.
-    _lock: FileLock,
+    lock: Option<FileLock>,
 }
 
 impl Store {
@@ -103,21 +122,32 @@ impl Store {
     /// # Errors
     /// See [`OpenError`]: each variant is one clear line.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, OpenError> {
+        let path = &open::create(path)?;
         let lock = FileLock::take(path)?;
+        let sqlite = OpenError::sqlite(path);
         let mut conn = open::writer(path, durability)?;
-        schema::migrate(&mut conn)?;
-        let shared = Arc::new(Shared::new(apply::undelivered(&conn)?));
+        schema::migrate(&mut conn).map_err(&sqlite)?;
+        let undelivered = apply::undelivered(&conn).map_err(&sqlite)?;
+        let lookups = open::reader(path)?;
+        let checkpoints = open::writer(path, durability)?;
+        let place = Place::note(path)?;
+        let shared = Arc::new(Shared::new(undelivered, place));
+        writer::count_wal(&mut conn, &shared).map_err(&sqlite)?;
         let (reader, requests) = mpsc::channel();
+        let (watch, stop) = mpsc::channel();
         let threads = vec![
-            reader::spawn(open::reader(path)?, Arc::clone(&shared), requests)?,
-            checkpoint::spawn(open::writer(path, durability)?, Arc::clone(&shared))?,
+            watch::spawn(Arc::clone(&shared), stop)?,
+            reader::spawn(lookups, Arc::clone(&shared), requests)?,
+            checkpoint::spawn(checkpoints, Arc::clone(&shared))?,
             writer::spawn(conn, Arc::clone(&shared))?,
         ];
         Ok(Self {
             shared,
             reader,
             threads,
-            _lock: lock,
+            watch: Some(watch),
+            path: path.to_owned(),
+            lock: Some(lock),
         })
     }
 
@@ -128,9 +158,13 @@ impl Store {
     /// If the file cannot be read or written.
     pub fn boot(&self) -> Result<BootImage, BootError> {
         let (reply, answer) = mpsc::sync_channel(1);
-        let job: Job = Box::new(move |conn: &mut Connection| {
+        let path = self.path.clone();
+        let job: Job = Box::new(move |conn| {
+            let image = conn.map_err(BootError::Failing).and_then(|conn| {
+                boot::read(conn).map_err(|source| BootError::Sqlite { path, source })
+            });
             // The caller waits for it below, unless its thread died; then nobody cares.
-            reply.send(boot::read(conn)).ok();
+            reply.send(image).ok();
         });
         self.shared.run(job);
         answer.recv().unwrap_or(Err(BootError::Stopped))
@@ -161,26 +195,39 @@ impl Store {
     /// How the store is. Cheap.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.shared.counters.health()
+        self.shared.counters.health(self.shared.pulse.stalled())
     }
 
-    /// Writes what is queued, if the disk lets it, and joins the threads.
+    /// Writes what is queued, if the disk lets it, and joins the threads. A disk that hangs is
+    /// waited for 10 s.
     pub fn close(self) {
         drop(self);
+    }
+
+    /// True if all threads have ended.
+    fn stop(&mut self, mut patience: Duration) -> bool {
+        self.watch = None;
+        let _stopped = self.reader.send(reader::Request::Stop);
+        self.shared.stop_housekeeper();
+        let writer = self.threads.pop();
+        let mut ended = true;
+        for thread in self.threads.drain(..) {
+            ended &= threads::join(thread, &mut patience);
+        }
+        self.shared.close();
+        if let Some(writer) = writer {
+            ended &= threads::join(writer, &mut patience);
+        }
+        ended
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        let _stopped = self.reader.send(reader::Request::Stop);
-        self.shared.stop_housekeeper();
-        let writer = self.threads.pop();
-        for thread in self.threads.drain(..) {
-            join(thread);
-        }
-        self.shared.close();
-        if let Some(writer) = writer {
-            join(writer);
+        if !self.stop(CLOSE_PATIENCE) {
+            // Whatever may still write must not meet another broker: the lock goes with the
+            // process.
+            std::mem::forget(self.lock.take());
         }
     }
 }
@@ -190,12 +237,6 @@ impl std::fmt::Debug for Store {
         f.debug_struct("Store")
             .field("health", &self.health())
             .finish_non_exhaustive()
-    }
-}
-
-fn join(thread: JoinHandle<()>) {
-    if thread.join().is_err() {
-        tracing::error!("a store thread panicked");
     }
 }
 

@@ -23,9 +23,10 @@ impl Offline {
     /// # Errors
     /// See [`OpenError`]; [`OpenError::Locked`] if a server runs on it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let path = &open::create(path)?;
         let lock = FileLock::take(path)?;
         let mut conn = open::writer(path, Durability::Full)?;
-        schema::migrate(&mut conn)?;
+        schema::migrate(&mut conn).map_err(OpenError::sqlite(path))?;
         Ok(Self {
             admin: AdminStore::new(Arc::new(Here(Mutex::new(conn)))),
             _lock: lock,
@@ -51,6 +52,6 @@ struct Here(Mutex<Connection>);
 impl RunJob for Here {
     fn run(&self, job: Job) {
         let mut conn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        job(&mut conn);
+        job(Ok(&mut conn));
     }
 }

@@ -1,15 +1,17 @@
 //! Opening the file: lock, permissions, connections and their PRAGMAs.
 //!
 //! Must not touch a file that is not ours: what it finds is checked by `schema` before anything
-//! persistent (journal mode included) is changed.
+//! persistent (journal mode included) is changed. Must not open the database but through SQLite
+//! once there is a connection: see [`create`].
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::Access;
 
 use super::schema;
 use crate::config::Durability;
@@ -28,6 +30,10 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
+    /// The file has several names, so that neither the lock nor the WAL, which are named after
+    /// it, would keep two brokers apart.
+    #[error("{} has another name (a hard link): remove one of them", .0.display())]
+    HardLinked(PathBuf),
     /// The file can be read but not written.
     #[error("{} is read-only", .0.display())]
     ReadOnly(PathBuf),
@@ -54,9 +60,42 @@ pub enum OpenError {
     /// A store thread cannot be started.
     #[error("cannot start a store thread: {0}")]
     Thread(#[from] io::Error),
+    /// The file system, or SQLite, cannot do write-ahead logging.
+    #[error("{} cannot have a write-ahead log (journal mode stays {mode:?}): use a local disk", .path.display())]
+    NoWal {
+        /// Which.
+        path: PathBuf,
+        /// The journal mode it has instead.
+        mode: String,
+    },
     /// SQLite says no.
-    #[error("cannot open the database: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    #[error("cannot open {}: {source}{}", .path.display(), advice(.source))]
+    Sqlite {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+}
+
+impl OpenError {
+    /// An error of SQLite on the file at `path`.
+    pub(super) fn sqlite(path: &Path) -> impl Fn(rusqlite::Error) -> Self {
+        move |source| Self::Sqlite {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// SQLite calls a file read-only, or cannot open it, also when it cannot make the WAL beside it.
+pub(super) fn advice(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            " (holdfast must be allowed to write the file and its folder)"
+        }
+        Some(_) | None => "",
+    }
 }
 
 /// Only people's tools (sqlite3, backups) can hold a lock against us: wait, but not for ever,
@@ -93,24 +132,74 @@ fn create_private(path: &Path) -> Result<File, OpenError> {
         .create(true)
         .truncate(false)
         .mode(0o600);
-    options.open(path).map_err(|source| OpenError::Unwritable {
+    options.open(path).map_err(unwritable(path))
+}
+
+fn unwritable(path: &Path) -> impl Fn(io::Error) -> OpenError {
+    move |source| OpenError::Unwritable {
         path: path.to_owned(),
         source,
+    }
+}
+
+/// Makes the database if there is none, and returns its one true path: two names of a file must
+/// not make two locks.
+///
+/// A file that is there is not opened. Closing any descriptor of it drops all the POSIX locks that
+/// SQLite has on it in this process, and without them a tool that opens and closes the database
+/// takes itself for its last user, and deletes the WAL with all that was acknowledged.
+pub(super) fn create(path: &Path) -> Result<PathBuf, OpenError> {
+    let found = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Nobody can have a connection to what was not there.
+            drop(create_private(path)?);
+            fs::metadata(path)
+        }
+        found => found,
+    };
+    let found = found.map_err(unwritable(path))?;
+    if !found.is_file() {
+        return Err(unwritable(path)(io::Error::other("it is not a file")));
+    }
+    if found.nlink() > 1 {
+        return Err(OpenError::HardLinked(path.to_owned()));
+    }
+    rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK)
+        .map_err(|error| unwritable(path)(error.into()))?;
+    path.canonicalize().map_err(unwritable(path))
+}
+
+/// A connection that may write, on a file made by [`create`] and known to be ours or new.
+pub(super) fn writer(path: &Path, durability: Durability) -> Result<Connection, OpenError> {
+    let sqlite = OpenError::sqlite(path);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(&sqlite)?;
+    schema::check(&conn, path)?;
+    if conn.is_readonly("main").map_err(&sqlite)? {
+        return Err(OpenError::ReadOnly(path.to_owned()));
+    }
+    common_pragmas(&conn).map_err(&sqlite)?;
+    use_wal(&conn, path)?;
+    writer_pragmas(&conn, durability).map_err(&sqlite)?;
+    Ok(conn)
+}
+
+/// Readers never block the writer, and a commit is one append and at most one fsync. Where there
+/// can be no WAL, SQLite keeps the mode it has and reports no error.
+pub(super) fn use_wal(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let mode: String = conn
+        .query_row("PRAGMA journal_mode = wal", [], |row| row.get(0))
+        .map_err(OpenError::sqlite(path))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    Err(OpenError::NoWal {
+        path: path.to_owned(),
+        mode,
     })
 }
 
-/// A connection that may write, on a file known to be ours or new.
-pub(super) fn writer(path: &Path, durability: Durability) -> Result<Connection, OpenError> {
-    drop(create_private(path)?);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
-    schema::check(&conn, path)?;
-    if conn.is_readonly("main")? {
-        return Err(OpenError::ReadOnly(path.to_owned()));
-    }
-    common_pragmas(&conn)?;
-    // Readers never block the writer, and a commit is one append and at most one fsync.
-    conn.pragma_update(None, "journal_mode", "wal")?;
+fn writer_pragmas(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
     // FULL syncs the WAL at each commit: an answered operation survives power loss. NORMAL syncs
     // only at checkpoints: it survives kill -9, and power loss rolls back a little, in order.
     let synchronous = match durability {
@@ -125,15 +214,15 @@ pub(super) fn writer(path: &Path, durability: Durability) -> Result<Connection, 
     // A broken reference is a bug of ours that should show at once.
     conn.pragma_update(None, "foreign_keys", true)?;
     // A transaction that outgrows the cache must not take locks or disk before its commit.
-    conn.pragma_update(None, "cache_spill", false)?;
-    Ok(conn)
+    conn.pragma_update(None, "cache_spill", false)
 }
 
 /// A connection that only reads. The file must have been opened by [`writer`] before.
 pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
-    common_pragmas(&conn)?;
+    let sqlite = OpenError::sqlite(path);
+    let conn = Connection::open_with_flags(path, flags).map_err(&sqlite)?;
+    common_pragmas(&conn).map_err(&sqlite)?;
     Ok(conn)
 }
 

@@ -1,7 +1,7 @@
 //! What is between the loops and the writer thread: lanes, bounds, counters, wake-ups.
 //!
-//! The only module of the store that threads share. Locks are held for pushes and swaps, never
-//! across a call into SQLite or into the sink.
+//! The only module of the store that threads share. Locks are held for pushes and swaps (and once
+//! per hang of the disk, for sorting what waits), never across a call into SQLite or into the sink.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rusqlite::Connection;
 
+use super::backlog;
 use super::gauges::Counters;
+use super::place::Place;
+use super::retention::Order;
+use super::watch::Pulse;
 use super::{Completion, CompletionSink};
 use crate::core::ids::Token;
 use crate::core::rows::{StoreFailure, StoreOp, StoreQuery};
@@ -33,13 +37,14 @@ impl Item {
         }
     }
 
-    /// Bytes of message body it carries.
+    /// Bytes of a message that its sender may make as many as he likes; the target is also in
+    /// the audit entry.
     pub(super) fn body_bytes(&self) -> usize {
         match self {
             Self::Op {
-                op: StoreOp::MessageInsert(row),
+                op: StoreOp::MessageInsert { row, .. },
                 ..
-            } => row.nonce.len() + row.ciphertext.len(),
+            } => row.nonce.len() + row.ciphertext.len() + 2 * row.target_spec.len(),
             Self::Op { .. } | Self::Query { .. } => 0,
         }
     }
@@ -47,7 +52,7 @@ impl Item {
     /// Whether it counts against [`WAITING_MAX`] rather than [`CHORES_MAX`].
     pub(super) fn is_message(&self) -> bool {
         match self {
-            Self::Op { op, .. } => matches!(op, StoreOp::MessageInsert(_)),
+            Self::Op { op, .. } => matches!(op, StoreOp::MessageInsert { .. }),
             Self::Query { .. } => true,
         }
     }
@@ -67,8 +72,8 @@ impl Item {
     }
 }
 
-/// Work on the write connection in a transaction of its own.
-pub(super) type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+/// Work on the write connection in a transaction of its own; or it is told why there is none.
+pub(super) type Job = Box<dyn FnOnce(Result<&mut Connection, StoreFailure>) + Send>;
 
 /// One shard's operations, in order.
 pub(super) type Lane = VecDeque<Item>;
@@ -83,7 +88,9 @@ pub(super) struct Inbox {
     /// Try again (the housekeeper's backoff ran out).
     pub(super) retry: bool,
     /// Begin a retention sweep.
-    pub(super) sweep: bool,
+    pub(super) sweep: Option<Order>,
+    /// The files may have been taken away: look.
+    pub(super) look: bool,
     /// The WAL has grown past its cap.
     pub(super) restart_wal: bool,
     /// Write what is queued and end.
@@ -115,10 +122,12 @@ pub(super) struct Shared {
     house_awake: AtomicBool,
     sink: OnceLock<Arc<dyn CompletionSink>>,
     pub(super) counters: Counters,
+    pub(super) pulse: Pulse,
+    pub(super) place: Place,
 }
 
 impl Shared {
-    pub(super) fn new(undelivered: u64) -> Self {
+    pub(super) fn new(undelivered: u64, place: Place) -> Self {
         let counters = Counters::new(undelivered);
         Self {
             inbox: Mutex::default(),
@@ -128,6 +137,8 @@ impl Shared {
             house_awake: AtomicBool::new(false),
             sink: OnceLock::new(),
             counters,
+            pulse: Pulse::default(),
+            place,
         }
     }
 
@@ -149,6 +160,10 @@ impl Shared {
         self.post(|_| ());
     }
 
+    pub(super) fn started(&self) -> bool {
+        self.sink.get().is_some()
+    }
+
     pub(super) fn add_lane(&self, shard: u16) {
         self.post(|inbox| {
             let lanes = inbox.lanes.len().max(usize::from(shard) + 1);
@@ -158,6 +173,9 @@ impl Shared {
 
     /// Queues, or refuses at once.
     pub(super) fn submit(&self, shard: u16, item: Item) {
+        let Some(item) = self.unless_stalled(shard, item) else {
+            return;
+        };
         if let Err(failure) = self.counters.admit(&item) {
             return self.refuse(shard, &item, failure);
         }
@@ -177,12 +195,44 @@ impl Shared {
         }
     }
 
-    /// Tells whoever waits; counts what nobody waits for as lost.
+    /// Tells whoever waits; counts what is lost.
     pub(super) fn refuse(&self, shard: u16, item: &Item, failure: StoreFailure) {
-        match item.refusal(failure) {
-            Some(refusal) => self.deliver(shard, vec![refusal]),
-            None => {
-                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        self.counters.count_lost(item);
+        if let Some(refusal) = item.refusal(failure) {
+            self.deliver(shard, vec![refusal]);
+        }
+    }
+
+    /// While the disk hangs, whoever waits for an item is refused at once; what is left of it
+    /// waits for the disk.
+    fn unless_stalled(&self, shard: u16, item: Item) -> Option<Item> {
+        if !self.pulse.stalled() {
+            return Some(item);
+        }
+        let mut lane = Lane::from([item]);
+        let replies = backlog::settle(&mut lane, StoreFailure::Overloaded, |_| ());
+        if !replies.is_empty() {
+            self.deliver(shard, replies);
+        }
+        lane.pop_front()
+    }
+
+    /// The same for what the writer has not taken yet.
+    pub(super) fn refuse_waiting(&self) {
+        let mut inbox = lock(&self.inbox);
+        let replies: Vec<_> = inbox
+            .lanes
+            .iter_mut()
+            .map(|lane| {
+                backlog::settle(lane, StoreFailure::Overloaded, |item| {
+                    self.counters.release(item);
+                })
+            })
+            .collect();
+        drop(inbox);
+        for (shard, replies) in (0_u16..).zip(replies) {
+            if !replies.is_empty() {
+                self.deliver(shard, replies);
             }
         }
     }
@@ -209,7 +259,7 @@ impl Shared {
         }
         inbox.asleep = false;
         fresh.resize_with(inbox.lanes.len(), Lane::new);
-        let started = self.sink.get().is_some();
+        let started = self.started();
         if started || inbox.closing {
             std::mem::swap(fresh, &mut inbox.lanes);
         }
@@ -217,7 +267,8 @@ impl Shared {
             lanes: Vec::new(),
             jobs: std::mem::take(&mut inbox.jobs),
             retry: std::mem::take(&mut inbox.retry),
-            sweep: started && std::mem::take(&mut inbox.sweep),
+            sweep: inbox.sweep.take_if(|_| started),
+            look: std::mem::take(&mut inbox.look),
             restart_wal: std::mem::take(&mut inbox.restart_wal),
             closing: inbox.closing,
             gone: inbox.gone,
@@ -227,9 +278,9 @@ impl Shared {
 
     /// Before [`Shared::start`] there are jobs only: what clients give and sweeps wait for it.
     fn anything(&self, inbox: &Inbox) -> bool {
-        let started = self.sink.get().is_some();
-        let given = inbox.sweep || inbox.lanes.iter().any(|lane| !lane.is_empty());
-        let signalled = inbox.retry || inbox.restart_wal || inbox.closing;
+        let started = self.started();
+        let given = inbox.sweep.is_some() || inbox.lanes.iter().any(|lane| !lane.is_empty());
+        let signalled = inbox.retry || inbox.look || inbox.restart_wal || inbox.closing;
         signalled || !inbox.jobs.is_empty() || (started && given)
     }
 
@@ -255,6 +306,14 @@ impl Shared {
         if catch_unwind(AssertUnwindSafe(|| sink.complete(shard, batch))).is_err() {
             self.counters.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!(shard, "results of the store were lost");
+        }
+    }
+
+    /// A thread of the store died.
+    pub(super) fn died(&self) {
+        let Some(sink) = self.sink.get() else { return };
+        if catch_unwind(AssertUnwindSafe(|| sink.died())).is_err() {
+            tracing::error!("nobody could be told that the store died");
         }
     }
 

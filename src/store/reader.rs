@@ -3,12 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
 use super::queue::Shared;
-use super::{Completion, apply, fatal};
+use super::{Completion, apply, fatal, threads};
 use crate::core::ids::{Seq, Token};
 use crate::core::rows::StoreFailure;
 
@@ -26,7 +26,8 @@ pub(super) fn spawn(
     shared: Arc<Shared>,
     requests: mpsc::Receiver<Request>,
 ) -> std::io::Result<JoinHandle<()>> {
-    Builder::new().name("store-reader".into()).spawn(move || {
+    let held = Arc::clone(&shared);
+    threads::spawn("store-reader", &held, move || {
         while let Ok(Request::Message { shard, seq, token }) = requests.recv() {
             let looked_up = catch_unwind(AssertUnwindSafe(|| apply::message(&conn, seq)));
             let result = match looked_up {

@@ -3,7 +3,6 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::apply;
 use crate::core::limits::UNDELIVERED_KEPT;
 use crate::core::time::{Millis, Wall};
 
@@ -16,10 +15,19 @@ pub(super) const ENDED_KEPT: Millis = Millis::secs(7 * 24 * 3600);
 /// Rows looked at in one transaction: a few milliseconds, which is what an ack may have to wait.
 const STEP_ROWS: i64 = 500;
 
+/// When a sweep is to be made, and of what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order {
+    /// By which age is counted.
+    pub(super) now: Wall,
+    /// Also messages that nobody has confirmed; not while the wall clock is in doubt.
+    pub(super) expire: bool,
+}
+
 /// One walk over the tables, from the oldest rows until those too young to delete.
 #[derive(Debug)]
 pub(super) struct Sweep {
-    now: Wall,
+    order: Order,
     stage: Stage,
 }
 
@@ -49,16 +57,11 @@ pub(super) enum Step {
 }
 
 impl Sweep {
-    pub(super) fn new(now: Wall) -> Self {
+    pub(super) fn new(order: Order) -> Self {
         Self {
-            now,
+            order,
             stage: Stage::Messages { above: -1 },
         }
-    }
-
-    /// A sweep at the current time.
-    pub(super) fn begin(conn: &Connection) -> rusqlite::Result<Self> {
-        apply::wall(conn).map(Self::new)
     }
 
     /// Does one step in a transaction of its own.
@@ -78,7 +81,8 @@ impl Sweep {
     }
 
     fn before(&self, kept: Millis) -> i64 {
-        self.now
+        self.order
+            .now
             .0
             .saturating_sub(i64::try_from(kept.0).unwrap_or(i64::MAX))
     }
@@ -106,13 +110,18 @@ impl Sweep {
              AND seq < (SELECT max(seq) FROM message_queue)",
         )?
         .execute(params![above, last, self.before(DELIVERED_KEPT)])?;
-        let expired = conn
-            .prepare_cached(
+        let expired = if self.order.expire {
+            conn.prepare_cached(
                 "DELETE FROM message_queue WHERE seq > ?1 AND seq <= ?2 AND delivered_at IS NULL
                  AND created_at < ?3 AND seq < (SELECT max(seq) FROM message_queue)",
             )?
-            .execute(params![above, last, self.before(UNDELIVERED_KEPT)])?;
-        let young = created_at >= self.before(DELIVERED_KEPT);
+            .execute(params![above, last, self.before(UNDELIVERED_KEPT)])?
+        } else {
+            0
+        };
+        // A row of the future was written when the clock was wrong, and says nothing of the rows
+        // behind it.
+        let young = created_at >= self.before(DELIVERED_KEPT) && created_at <= self.order.now.0;
         Ok((
             (!young).then_some(last),
             i64::try_from(expired).map_or(0, |rows| -rows),

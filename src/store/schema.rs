@@ -13,7 +13,7 @@ use super::OpenError;
 const APPLICATION_ID: i64 = 0x4846_7374;
 
 /// Migration `n` (counted from 1) leads from version `n - 1` to `n`. Released ones never change.
-const MIGRATIONS: &[&str] = &[V1, V2];
+const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
 /// Notes on the choices:
 /// - `presence`: one index on `disconnected_at` finds both what boot wants (NULL) and what
@@ -166,6 +166,12 @@ ALTER TABLE presence ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 UPDATE presence SET told = CASE WHEN disconnected_at IS NULL THEN 1 ELSE 2 END;
 ";
 
+/// A message confirmed by the sender's id is found without reading the whole mailbox it is in.
+const V3: &str = "
+CREATE INDEX message_by_client_id ON message_queue (mesh_id, target_spec, client_message_id)
+    WHERE delivered_at IS NULL AND client_message_id IS NOT NULL;
+";
+
 fn known() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
@@ -178,10 +184,12 @@ pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
             return Err(OpenError::NotADatabase(path.to_owned()));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(OpenError::sqlite(path)(error)),
     };
-    let found = number("user_version")?;
-    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let found = number("user_version").map_err(OpenError::sqlite(path))?;
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(OpenError::sqlite(path))?;
     let fresh = application == 0 && found == 0 && tables == 0;
     if !fresh && application != APPLICATION_ID {
         return Err(OpenError::Foreign(path.to_owned()));
@@ -198,7 +206,7 @@ pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
 
 /// Brings the file up to date. Each migration is one transaction with its new version in it, so a
 /// crash leaves the file at some version, never between two.
-pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
+pub(super) fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
     let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
     for (version, migration) in (1_i64..).zip(MIGRATIONS) {
         if version <= found {

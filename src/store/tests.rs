@@ -1,6 +1,7 @@
 //! The store against real files.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -25,6 +26,8 @@ mod booting;
 mod commits;
 mod disk;
 mod files;
+mod hanging;
+mod moving;
 mod operations;
 mod sweeping;
 
@@ -37,18 +40,44 @@ const PANIC: &str = "panic";
 /// Called by the writer for each operation.
 pub(super) fn panic_if_told(op: &StoreOp) {
     assert!(
-        !matches!(op, StoreOp::MessageInsert(row) if row.nonce == PANIC),
+        !matches!(op, StoreOp::MessageInsert { row, .. } if row.nonce == PANIC),
         "told to panic"
     );
 }
 
-struct Recorder(Sender<(u16, Completion)>);
+/// Whose mailbox cannot be read.
+fn unreadable() -> PubKey {
+    key(255)
+}
+
+/// Called for each question: as SQLite does after an error of the disk, ends the transaction.
+pub(super) fn fail_if_told(conn: &Connection, query: &StoreQuery) -> rusqlite::Result<()> {
+    match query {
+        StoreQuery::Mailbox { target, .. } if *target == unreadable() => {
+            conn.execute_batch("ROLLBACK")?;
+            Err(sqlite_error(rusqlite::ffi::SQLITE_IOERR_READ))
+        }
+        StoreQuery::Mailbox { .. } | StoreQuery::Message { .. } => Ok(()),
+    }
+}
+
+fn sqlite_error(extended_code: std::ffi::c_int) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(extended_code), None)
+}
+
+/// Its flag says that the store died.
+#[derive(Clone)]
+struct Recorder(Sender<(u16, Completion)>, Arc<AtomicBool>);
 
 impl CompletionSink for Recorder {
     fn complete(&self, shard: u16, batch: Vec<Completion>) {
         for completion in batch {
             self.0.send((shard, completion)).ok();
         }
+    }
+
+    fn died(&self) {
+        self.1.store(true, Ordering::SeqCst);
     }
 }
 
@@ -116,14 +145,17 @@ impl World {
         assert_eq!(self.stored(), (0, Ok(())));
     }
 
-    fn mailbox(&self, target: PubKey, after: u64, limit: u32) -> (Vec<u64>, bool) {
-        let mesh_id = self.made.mesh.id.clone();
-        let query = StoreQuery::Mailbox {
-            mesh_id,
+    fn mailbox_query(&self, target: PubKey, after: u64, limit: u32) -> StoreQuery {
+        StoreQuery::Mailbox {
+            mesh_id: self.made.mesh.id.clone(),
             target,
             after: Seq(after),
             limit,
-        };
+        }
+    }
+
+    fn mailbox(&self, target: PubKey, after: u64, limit: u32) -> (Vec<u64>, bool) {
+        let query = self.mailbox_query(target, after, limit);
         self.client.query(query, Token(0));
         match self.answer() {
             Ok(StoreAnswer::Mailbox { rows, more }) => {
@@ -142,7 +174,7 @@ impl World {
     }
 
     fn insert(&self, seq: u64, target: PubKey) -> StoreOp {
-        StoreOp::MessageInsert(Box::new(self.message(seq, target)))
+        sent(self.message(seq, target))
     }
 
     fn audit(&self, event_type: &'static str) -> StoreOp {
@@ -204,7 +236,7 @@ fn wait_for(condition: impl Fn() -> bool) {
 fn start(store: &Store) -> (StoreClient, Receiver<(u16, Completion)>) {
     let (sender, results) = channel();
     let client = store.client(0);
-    store.start(Arc::new(Recorder(sender)));
+    store.start(Arc::new(Recorder(sender, Arc::default())));
     (client, results)
 }
 
@@ -273,6 +305,22 @@ fn message(made: &NewMesh, seq: u64, target_spec: &str) -> MessageRow {
         client_message_id: Some(format!("client-{seq}")),
         request_fingerprint: Some("f".to_owned()),
         reply_to_id: None,
+    }
+}
+
+/// The message with its audit entry.
+fn sent(row: MessageRow) -> StoreOp {
+    let audit = AuditRow {
+        mesh_id: row.mesh_id.clone(),
+        event_type: "message_sent",
+        actor_member_id: Some(row.sender_member_id.clone()),
+        actor_display_name: Some(row.sender_name.clone()),
+        payload: json!({"targetSpec": row.target_spec}),
+        created_at: row.created_at,
+    };
+    StoreOp::MessageInsert {
+        row: Box::new(row),
+        audit: Box::new(audit),
     }
 }
 

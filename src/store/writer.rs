@@ -5,10 +5,11 @@
 //! when to try again.
 
 use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
@@ -18,10 +19,9 @@ use super::backlog;
 use super::checkpoint::{self, Restart};
 use super::fatal::{self, Scope};
 use super::lanes::{Entry, Lanes};
-use super::open::OpenError;
 use super::queue::{Inbox, Item, Job, Shared};
 use super::retention::{Step, Sweep};
-use super::{Completion, apply};
+use super::{Completion, apply, threads};
 use crate::core::rows::{StoreFailure, StoreOp};
 
 mod failing;
@@ -29,16 +29,18 @@ mod failing;
 /// Transactions after which a sweep gets its turn even if there is something better to do.
 const SWEEP_PATIENCE: u32 = 64;
 
-pub(super) fn spawn(
-    mut conn: Connection,
-    shared: Arc<Shared>,
-) -> Result<JoinHandle<()>, OpenError> {
-    let pages = Arc::clone(&shared);
+/// Has every commit on `conn` note how many frames the WAL has.
+pub(super) fn count_wal(conn: &mut Connection, shared: &Arc<Shared>) -> rusqlite::Result<()> {
+    let pages = Arc::clone(shared);
     conn.wal_hook(Some(move |_: &mut Wal, frames: std::ffi::c_int| {
         let frames = usize::try_from(frames).unwrap_or(0);
         pages.counters.wal_pages.store(frames, Ordering::SeqCst);
         Ok(())
-    }))?;
+    }))
+}
+
+pub(super) fn spawn(conn: Connection, shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
+    let held = Arc::clone(&shared);
     let writer = Writer {
         shared,
         conn,
@@ -50,9 +52,7 @@ pub(super) fn spawn(
         sweep: None,
         turns_since_sweep: 0,
     };
-    Ok(Builder::new()
-        .name("store-writer".into())
-        .spawn(move || writer.run())?)
+    threads::spawn("store-writer", &held, move || writer.run())
 }
 
 struct Writer {
@@ -73,7 +73,6 @@ struct Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.shared.counters.panics.fetch_add(1, Ordering::Relaxed);
             self.shared.set_failing(Some(StoreFailure::Io));
         }
         self.lanes.append(&mut self.shared.writer_gone());
@@ -99,7 +98,9 @@ impl Writer {
         loop {
             // While failing, nothing is done before something new comes or a retry is due.
             let rest = self.idle() || self.failing.is_some();
+            self.shared.pulse.works(false);
             let mut inbox = self.shared.take(rest, &mut fresh);
+            self.shared.pulse.works(true);
             self.jobs.append(&mut inbox.jobs);
             self.heed(&inbox);
             match self.failing {
@@ -132,8 +133,11 @@ impl Writer {
     fn heed(&mut self, inbox: &Inbox) {
         if inbox.closing {
             self.sweep = None;
-        } else if inbox.sweep {
-            self.sweep = Sweep::begin(&self.conn).ok();
+        } else if let Some(order) = inbox.sweep {
+            self.sweep = Some(Sweep::new(order));
+        }
+        if inbox.look && self.failing.is_none() && !self.shared.place.holds() {
+            self.fail(StoreFailure::Moved);
         }
         if inbox.restart_wal && checkpoint::restart(&self.conn, Restart::KeepFile).unwrap_or(false)
         {
@@ -161,6 +165,7 @@ impl Writer {
 
     /// One transaction.
     fn turn(&mut self) {
+        self.shared.pulse.step();
         let batch = self.lanes.next_batch();
         let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&batch)));
         match attempt {
@@ -176,6 +181,9 @@ impl Writer {
 
     /// Carries out the batch in one transaction. An error means that nothing of it is durable.
     fn attempt(&mut self, batch: &[Entry]) -> Result<(Vec<Reply>, i64), StoreFailure> {
+        if !self.shared.place.holds() {
+            return Err(StoreFailure::Moved);
+        }
         let conn = &self.conn;
         let run = |sql: &str| match conn.prepare_cached(sql).and_then(|mut it| it.execute([])) {
             Ok(_) => Ok(()),
@@ -189,48 +197,28 @@ impl Writer {
         let mut replies = Vec::new();
         let mut undelivered = 0;
         for Entry { shard, item } in batch {
-            match item {
+            let reply = match item {
                 Item::Query { query, token } => {
-                    let result = apply::answer(conn, query).map_err(|error| refused(item, &error));
-                    replies.push((
-                        *shard,
-                        Completion::Answered {
-                            token: *token,
-                            result,
-                        },
-                    ));
+                    let answer = apply::answer(conn, query);
+                    Some(Completion::Answered {
+                        token: *token,
+                        result: outcome(conn, item, answer)?,
+                    })
                 }
                 Item::Op { op, token } => {
-                    let result = match apply::apply(conn, &mut self.chains, op) {
-                        Ok(change) => {
-                            undelivered += change;
-                            Ok(())
-                        }
-                        Err(error) => match fatal::scope(conn, &error) {
-                            Scope::Transaction(failure) => {
-                                tracing::error!(%error, "transaction failed");
-                                return Err(failure);
-                            }
-                            Scope::Operation(_) => Err(refused(item, &error)),
-                        },
-                    };
-                    match token {
-                        Some(token) => {
-                            replies.push((
-                                *shard,
-                                Completion::Stored {
-                                    token: *token,
-                                    result,
-                                },
-                            ));
-                        }
-                        None if result.is_err() => {
-                            self.shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
-                        }
-                        None => {}
+                    let change = apply::apply(conn, &mut self.chains, op);
+                    let result = outcome(conn, item, change)?;
+                    match result {
+                        Ok(change) => undelivered += change,
+                        Err(_) => self.shared.counters.count_lost(item),
                     }
+                    token.map(|token| Completion::Stored {
+                        token,
+                        result: result.map(drop),
+                    })
                 }
-            }
+            };
+            replies.extend(reply.map(|reply| (*shard, reply)));
         }
         run("COMMIT")?;
         Ok((replies, undelivered))
@@ -282,7 +270,15 @@ impl Writer {
 
     fn run_jobs(&mut self) {
         while let Some(job) = self.jobs.pop_front() {
-            let conn = &mut self.conn;
+            self.shared.pulse.step();
+            if self.failing.is_none() && !self.shared.place.holds() {
+                self.fail(StoreFailure::Moved);
+            }
+            let conn = match self.failing {
+                Some(StoreFailure::Moved) => Err(StoreFailure::Moved),
+                // Whatever else fails, SQLite tells.
+                Some(_) | None => Ok(&mut self.conn),
+            };
             if catch_unwind(AssertUnwindSafe(|| job(conn))).is_err() {
                 self.shared.counters.panics.fetch_add(1, Ordering::Relaxed);
                 tracing::error!("an administrator's request panicked");
@@ -295,6 +291,7 @@ impl Writer {
     fn sweep_on(&mut self) {
         self.turns_since_sweep = 0;
         let Some(sweep) = &mut self.sweep else { return };
+        self.shared.pulse.step();
         match sweep.step(&mut self.conn) {
             Ok(Step::More { undelivered }) => self.count_undelivered(undelivered),
             Ok(Step::Done { undelivered }) => {
@@ -311,14 +308,32 @@ impl Writer {
     }
 }
 
-/// Logs why one operation was refused; its detail stays here.
-fn refused(item: &Item, error: &rusqlite::Error) -> StoreFailure {
+/// What an item is answered. An error is one of the whole transaction: SQLite has rolled it back,
+/// or what it wrote cannot be trusted.
+fn outcome<T>(
+    conn: &Connection,
+    item: &Item,
+    result: rusqlite::Result<T>,
+) -> Result<Result<T, StoreFailure>, StoreFailure> {
+    let error = match result {
+        Ok(value) => return Ok(Ok(value)),
+        Err(error) => error,
+    };
     let what = match item {
         Item::Op { op, .. } => op_name(op),
         Item::Query { .. } => "query",
     };
-    tracing::error!(what, %error, "the database refused an operation");
-    fatal::failure(error)
+    // The detail stays here.
+    match fatal::scope(conn, &error) {
+        Scope::Transaction(failure) => {
+            tracing::error!(what, %error, "transaction failed");
+            Err(failure)
+        }
+        Scope::Operation(failure) => {
+            tracing::error!(what, %error, "the database refused an operation");
+            Ok(Err(failure))
+        }
+    }
 }
 
 fn op_name(op: &StoreOp) -> &'static str {
@@ -328,7 +343,7 @@ fn op_name(op: &StoreOp) -> &'static str {
         StoreOp::PresenceEnd { .. } => "presence_end",
         StoreOp::PresenceTold { .. } => "presence_told",
         StoreOp::PeerStatePut(_) => "peer_state_put",
-        StoreOp::MessageInsert(_) => "message_insert",
+        StoreOp::MessageInsert { .. } => "message_insert",
         StoreOp::MessageDelivered { .. } => "message_delivered",
         StoreOp::MessageAcked { .. } => "message_acked",
         StoreOp::Audit(_) => "audit",

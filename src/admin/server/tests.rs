@@ -41,10 +41,17 @@ fn talk(dir: &Dir, text: &[u8]) -> Reply {
     serde_json::from_str(&reply).unwrap()
 }
 
+fn serve<H>(path: PathBuf, handler: H) -> io::Result<AdminServer>
+where
+    H: Fn(Request) -> Reply + Send + Sync + 'static,
+{
+    AdminServer::start(AdminSocket::bind(path)?, handler)
+}
+
 #[test]
 fn a_request_is_answered_over_a_private_socket_that_ends_with_the_server() {
     let dir = Dir::new();
-    let server = AdminServer::start(dir.socket(), echo).unwrap();
+    let server = serve(dir.socket(), echo).unwrap();
     assert_eq!(
         fs::metadata(dir.socket()).unwrap().permissions().mode() & 0o777,
         0o600
@@ -63,8 +70,8 @@ fn a_dead_socket_is_replaced_a_live_one_and_other_files_are_not() {
     let dir = Dir::new();
     drop(bind_private(&dir.socket()).unwrap());
     assert!(dir.socket().exists(), "left by a dead broker");
-    let server = AdminServer::start(dir.socket(), echo).unwrap();
-    let second = AdminServer::start(dir.socket(), echo).unwrap_err();
+    let server = serve(dir.socket(), echo).unwrap();
+    let second = serve(dir.socket(), echo).unwrap_err();
     assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
     assert!(
         second.to_string().contains("another broker answers"),
@@ -76,7 +83,7 @@ fn a_dead_socket_is_replaced_a_live_one_and_other_files_are_not() {
     );
     drop(server);
     fs::write(dir.socket(), "precious").unwrap();
-    let refused = AdminServer::start(dir.socket(), echo).unwrap_err();
+    let refused = serve(dir.socket(), echo).unwrap_err();
     assert!(refused.to_string().contains("not a socket"), "{refused}");
     assert_eq!(fs::read_to_string(dir.socket()).unwrap(), "precious");
 }
@@ -85,14 +92,14 @@ fn a_dead_socket_is_replaced_a_live_one_and_other_files_are_not() {
 fn a_path_too_long_for_a_socket_is_explained() {
     let dir = Dir::new();
     let path = dir.0.join("long".repeat(40));
-    let error = AdminServer::start(path, echo).unwrap_err().to_string();
+    let error = serve(path, echo).unwrap_err().to_string();
     assert!(error.contains("too long for a Unix socket"), "{error}");
 }
 
 #[test]
 fn bad_requests_are_refused_and_harm_nobody() {
     let dir = Dir::new();
-    let server = AdminServer::start(dir.socket(), |request| {
+    let server = serve(dir.socket(), |request| {
         assert_ne!(request, Request::Status, "a handler that panics");
         echo(request)
     })
@@ -135,7 +142,7 @@ fn the_number_of_clients_at_once_is_bounded_and_comes_back() {
     let dir = Dir::new();
     let (release, gate) = mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
-    let server = AdminServer::start(dir.socket(), move |request| {
+    let server = serve(dir.socket(), move |request| {
         if request == Request::Status {
             gate.lock().unwrap().recv().unwrap();
         }
@@ -166,4 +173,24 @@ fn the_number_of_clients_at_once_is_bounded_and_comes_back() {
     });
     assert!(free, "turns were not given back");
     drop(server);
+}
+
+#[test]
+fn a_client_that_reads_slowly_keeps_nobody_for_long() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let reply = Reply::Refused("x".repeat(4 * 1024 * 1024));
+    let answering = thread::spawn(move || answer(ours, &reply, Millis(300)));
+    let clock = Clock::start();
+    let mut piece = [0; 8 * 1024];
+    // At this pace the whole would take 10 s.
+    while !answering.is_finished() {
+        thread::sleep(Duration::from_millis(20));
+        theirs.read_exact(&mut piece).unwrap();
+    }
+    answering.join().unwrap();
+    let took = clock.mono();
+    assert!(took < Mono(3000), "{took:?}");
+    let mut rest = Vec::new();
+    theirs.read_to_end(&mut rest).unwrap();
+    assert_ne!(rest.last(), Some(&b'\n'), "cut off");
 }

@@ -13,8 +13,9 @@ use crate::core::time::Wall;
 /// First kernel with everything the io_uring driver uses.
 const KERNEL_WANTED: (u32, u32) = (5, 11);
 
-/// Descriptors the broker needs beside its clients' sockets: database, log, rings, listeners.
-const OWN_DESCRIPTORS: u64 = 64;
+/// Descriptors a broker with one loop needs beside its clients' sockets: database, log, ring,
+/// listener. Each further loop takes eight more.
+const OWN_DESCRIPTORS: u64 = 40;
 
 /// Below this many descriptors a broker of any size will meet the limit.
 const DESCRIPTORS_WANTED: u64 = 10_000;

@@ -17,7 +17,7 @@ fn pair() -> (World, ConnId, ConnId, String) {
 fn tokens(world: &World) -> Vec<Token> {
     let messages = world
         .persisted()
-        .filter(|(op, _)| matches!(op, StoreOp::MessageInsert(_)));
+        .filter(|(op, _)| matches!(op, StoreOp::MessageInsert { .. }));
     messages.filter_map(|(_, token)| token).collect()
 }
 
@@ -37,6 +37,22 @@ fn the_push_does_not_wait_for_the_commit_and_the_ack_does() {
         (ack["type"].as_str(), ack["queued"].as_bool()),
         (Some("ack"), Some(true))
     );
+}
+
+/// The store refuses or accepts both: what was refused leaves no trace.
+#[test]
+fn a_message_and_its_audit_entry_are_one_operation() {
+    let (mut world, alice, _, key) = pair();
+    let before = world.persisted().count();
+    world.write(alice, &send(&key, "m"));
+    let ops: Vec<_> = world.persisted().skip(before).collect();
+    let [(StoreOp::MessageInsert { row, audit }, Some(_))] = ops.as_slice() else {
+        panic!("{ops:?}");
+    };
+    assert_eq!(audit.event_type, "message_sent");
+    assert_eq!(audit.payload["targetSpec"], row.target_spec.as_str());
+    assert_eq!(audit.mesh_id, row.mesh_id);
+    assert_eq!(audit.actor_member_id.as_ref(), Some(&row.sender_member_id));
 }
 
 #[test]
@@ -301,4 +317,38 @@ fn nothing_happens_to_sockets_that_were_told_to_close() {
     let before = world.fx.len();
     world.pass(Millis(200_000));
     assert_eq!(world.fx.len(), before);
+}
+
+#[test]
+fn what_is_on_disk_comes_before_what_was_kept_in_memory_behind_it() {
+    let (mut world, alice, bob, key) = pair();
+    world.write(bob, &json!({"type": "set_status", "status": "working"}));
+    let in_memory = crate::limits::MAILBOX_MESSAGES_MAX;
+    let send = |world: &mut World, priority: &str| {
+        world.write(
+            alice,
+            &json!({"type": "send", "id": "x", "targetSpec": key, "priority": priority,
+                    "nonce": "", "ciphertext": priority}),
+        );
+    };
+    (0..=in_memory).for_each(|_| send(&mut world, "low"));
+    world.close(bob, Closing::Abrupt);
+    send(&mut world, "now");
+    // Nobody renews the status, so it runs out during grace.
+    world.pass_with(&[alice], Millis::secs(70));
+    let back = world.join(launched(2, 21, "b"));
+    assert_eq!(world.texts(back), vec!["low"; in_memory]);
+}
+
+#[test]
+fn a_message_never_returns_to_its_sender_that_inherits_the_key() {
+    let mut world = World::new();
+    let launched = world.join(launched(2, 21, "l"));
+    let claimant = world.join(member(2, Some(21), "c"));
+    world.write(claimant, &send(&keys(21).public().to_string(), "m"));
+    assert_eq!(world.texts(launched), ["m"]);
+    world.close(launched, Closing::Abrupt);
+    world.pass_with(&[claimant], Millis(90_010));
+    assert_eq!(world.ends(), [LeaseEnd::Expired]);
+    assert!(world.texts(claimant).is_empty());
 }

@@ -78,7 +78,7 @@ impl World {
                 ref op,
                 token: Some(token),
             } = *effect
-                && !matches!(op, StoreOp::MessageInsert(_))
+                && !matches!(op, StoreOp::MessageInsert { .. })
             {
                 let result = Ok(());
                 let stored = Input::Stored { token, result };

@@ -4,6 +4,7 @@
 use crate::event::Event;
 use crate::input::HookCandidate;
 use crate::limits::{HOOK_SCAN_MAX, PENDING_STATUS_MAX, PENDING_STATUS_TTL};
+use crate::marks::{Mark, mark};
 use crate::rows::{Status, StatusSource};
 use crate::shard::{Shard, Turn};
 use crate::time::Mono;
@@ -53,6 +54,8 @@ impl Shard {
         t.observe(Event::Hook);
         if peer.status != Status::Dnd {
             self.write_status(t, slot, status, StatusSource::Hook);
+        } else {
+            mark(Mark::HookMetDnd);
         }
         true
     }
@@ -82,6 +85,7 @@ impl Shard {
             return;
         };
         if let Some(pending) = self.pending_statuses.remove(index) {
+            mark(Mark::HookPendingTaken);
             self.write_status(t, slot, pending.status, StatusSource::Hook);
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::ids::{PeerHandle, Token};
 use crate::limits::NAME_BYTES_MAX;
+use crate::marks::{Mark, mark};
 use crate::mint::{MessageId, is_base62};
 use crate::routing::Target;
 use crate::rows::{MessageRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery};
@@ -53,6 +54,7 @@ impl Shard {
         };
         let confirmed = peer.outbox.acknowledge(seq, client_id.as_deref());
         if !confirmed.is_empty() {
+            mark(Mark::AckInMemory);
             self.confirmed(t, request.slot, &confirmed);
             return Ok(());
         }
@@ -63,6 +65,7 @@ impl Shard {
         let (Some(mesh), Some(member)) = (self.mesh(peer.mesh), self.member(peer.member)) else {
             return Ok(());
         };
+        mark(Mark::AckOnDisk);
         t.persist(StoreOp::MessageAcked {
             mesh_id: mesh.id.to_string(),
             seq,

@@ -6,10 +6,11 @@ use crate::effect::{Close, Effect};
 use crate::event::Event;
 use crate::ids::{PeerHandle, PubKey, Seq, Token};
 use crate::limits::NAME_BYTES_MAX;
+use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
 use crate::peer::MeshIx;
 use crate::routing::{NoRecipient, Target};
-use crate::rows::{MessageRow, Priority, StoreFailure, StoreOp};
+use crate::rows::{AuditRow, MessageRow, Priority, StoreFailure, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::verbs::Request;
 use crate::wire::{FieldError, frames};
@@ -59,6 +60,13 @@ impl Shard {
         self.take_send_token(t, request.slot)?;
         let row = self.message_row(t, request)?;
         // Whoever hears from it must have heard of it first.
+        if self
+            .peers
+            .get_slot(request.slot)
+            .is_some_and(|p| p.owed.is_some())
+        {
+            mark(Mark::JoinToldEarly);
+        }
         self.announce_joined(t, request.slot);
         let Some(peer) = self.peers.get_slot(request.slot) else {
             return Ok(());
@@ -166,7 +174,6 @@ impl Shard {
             client_message_id: row.client_message_id.as_deref().map(Into::into),
             frame: self.push_frame(mesh, &row, Some(&target)),
         };
-        self.audit_sent(t, slot, &row);
         self.store_message(t, slot, id, row, Some((mesh, target, mail.seq)));
         self.deliver(t, mesh, mail);
     }
@@ -186,21 +193,10 @@ impl Shard {
             recipients,
         });
         row.delivered_at = Some(t.now.wall);
-        self.audit_sent(t, slot, &row);
         self.store_message(t, slot, id, row, None);
     }
 
-    fn audit_sent(&self, t: &mut Turn<'_>, slot: u32, row: &MessageRow) {
-        if let Some(peer) = self.peers.get_slot(slot) {
-            let payload = serde_json::json!({
-                "targetSpec": row.target_spec,
-                "priority": row.priority,
-            });
-            self.audit(t, peer, "message_sent", payload);
-        }
-    }
-
-    /// Gives the row to the store; its commit releases the ack.
+    /// Gives the row to the store, with its audit entry; its commit releases the ack.
     fn store_message(
         &mut self,
         t: &mut Turn<'_>,
@@ -230,7 +226,10 @@ impl Shard {
                 mail,
             },
         );
-        let op = StoreOp::MessageInsert(Box::new(row));
+        let op = StoreOp::MessageInsert {
+            audit: Box::new(sent(&row)),
+            row: Box::new(row),
+        };
         t.fx.push(Effect::Persist {
             op,
             token: Some(token),
@@ -267,6 +266,7 @@ impl Shard {
             Ok(()) => ack,
             Err(failure) => {
                 t.observe(Event::SendRefused { reason: "storage" });
+                mark(Mark::SendNotStored);
                 if let Some((mesh, key, seq)) = mail {
                     self.forget_mail(mesh, key, seq);
                 }
@@ -308,6 +308,21 @@ impl Shard {
         while let Some(frame) = peer.replies.next() {
             t.send(conn, frame);
         }
+    }
+}
+
+/// The audit entry of a message.
+fn sent(row: &MessageRow) -> AuditRow {
+    AuditRow {
+        mesh_id: row.mesh_id.clone(),
+        event_type: "message_sent",
+        actor_member_id: Some(row.sender_member_id.clone()),
+        actor_display_name: Some(row.sender_name.clone()),
+        payload: serde_json::json!({
+            "targetSpec": row.target_spec,
+            "priority": row.priority,
+        }),
+        created_at: row.created_at,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::event::Event;
 use crate::limits::{HOOK_FRESH, NAME_BYTES_MAX, WORKING_TTL};
+use crate::marks::{Mark, mark};
 use crate::rows::{Status, StatusSource};
 use crate::shard::{Shard, Timer, Turn};
 use crate::verbs::Request;
@@ -55,6 +56,7 @@ impl Shard {
         if let Some(peer) = self.peers.get_slot_mut(slot) {
             peer.working_timer = None;
         }
+        mark(Mark::WorkingOver);
         t.observe(Event::StatusExpired);
         self.write_status(t, slot, Status::Idle, StatusSource::Jsonl);
     }

@@ -1,12 +1,12 @@
-//! Request heads and bodies from bytes, without I/O: monoio-http's decoders behind the limits that
-//! they lack.
+//! Request heads from bytes, without I/O: monoio-http's decoder behind the limits that it lacks.
 
 use bytes::{Buf, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, Version};
 use monoio_codec::{Decoded, Decoder};
-use monoio_http::h1::codec::decoder::{ChunkedBodyDecoder, DecodeError, RequestHeadDecoder};
+use monoio_http::h1::codec::decoder::{DecodeError, RequestHeadDecoder};
 
+use super::body::Framing;
 use crate::shell::limits::HEAD_BYTES_MAX;
 
 /// Longest method; what has no space within it is not HTTP.
@@ -21,17 +21,6 @@ pub struct Request {
     pub target: String,
     version: Version,
     headers: HeaderMap,
-}
-
-/// How a body ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// There is none.
-    None,
-    /// After so many bytes.
-    Length(usize),
-    /// With the chunk of length 0.
-    Chunked,
 }
 
 /// What is wrong with a request.
@@ -183,59 +172,6 @@ impl Request {
     }
 }
 
-/// Moves body bytes from `buffer` to `body`; true when the body is whole.
-pub fn decode_body(
-    framing: Framing,
-    buffer: &mut BytesMut,
-    body: &mut BytesMut,
-) -> Result<bool, Refusal> {
-    match framing {
-        Framing::None => Ok(true),
-        Framing::Length(length) => {
-            if buffer.len() < length {
-                return Ok(false);
-            }
-            *body = buffer.split_to(length);
-            Ok(true)
-        }
-        Framing::Chunked => loop {
-            // Fresh each time: it keeps its place in the buffer only once a whole chunk is there.
-            match chunk(buffer)? {
-                None => return Ok(false),
-                Some(data) if data.is_empty() => return Ok(true),
-                Some(data) => body.extend_from_slice(&data),
-            }
-        },
-    }
-}
-
-/// Takes one whole chunk off `buffer`; the last one is empty.
-fn chunk(buffer: &mut BytesMut) -> Result<Option<BytesMut>, Refusal> {
-    // The decoder consumes the size before the data has come, so it is shown whole chunks only.
-    let Some(line) = buffer.windows(2).position(|window| window == b"\r\n") else {
-        return if buffer.len() > 18 {
-            Err(Refusal::Malformed)
-        } else {
-            Ok(None)
-        };
-    };
-    let digits = buffer
-        .get(..line)
-        .and_then(|digits| std::str::from_utf8(digits).ok());
-    let size = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
-    let size = size.ok_or(Refusal::Malformed)? as usize;
-    if buffer.len() < line + 2 + size + 2 {
-        return Ok(None);
-    }
-    let mut whole = buffer.split_to(line + 2 + size + 2);
-    match ChunkedBodyDecoder::default().decode(&mut whole) {
-        Ok(Decoded::Some(data)) => Ok(Some(data.map_or_else(BytesMut::new, BytesMut::from))),
-        Ok(Decoded::Insufficient | Decoded::InsufficientAtLeast(_)) | Err(_) => {
-            Err(Refusal::Malformed)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,40 +297,6 @@ mod tests {
             "Content-Length: \r\n",
         ] {
             assert_eq!(framing(headers), Err(Refusal::Malformed), "{headers}");
-        }
-    }
-
-    #[test]
-    fn chunks_come_in_any_number_of_pieces() {
-        let text = b"5\r\nhello\r\n1;\r\n";
-        let mut body = BytesMut::new();
-        let mut buffer = BytesMut::from(&text[..]);
-        // Chunk extensions are nobody's need.
-        assert_eq!(
-            decode_body(Framing::Chunked, &mut buffer, &mut body),
-            Err(Refusal::Malformed)
-        );
-        let text = b"5\r\nhello\r\nA\r\n, chunked!\r\n0\r\n\r\nNEXT";
-        let (mut body, mut buffer) = (BytesMut::new(), BytesMut::new());
-        let mut done = false;
-        for byte in text {
-            buffer.extend_from_slice(&[*byte]);
-            done = done || decode_body(Framing::Chunked, &mut buffer, &mut body).unwrap();
-        }
-        assert!(done);
-        assert_eq!(
-            (&body[..], &buffer[..]),
-            (&b"hello, chunked!"[..], &b"NEXT"[..])
-        );
-        for bad in [
-            &b"x\r\n"[..],
-            b"ffffffffffffffffff\r\n",
-            b"2\r\nabc\r\n",
-            b"0000000000000000000",
-        ] {
-            let mut buffer = BytesMut::from(bad);
-            let refused = decode_body(Framing::Chunked, &mut buffer, &mut BytesMut::new());
-            assert_eq!(refused, Err(Refusal::Malformed), "{bad:?}");
         }
     }
 }

@@ -76,6 +76,11 @@ impl Header {
         }
     }
 
+    /// Whether it is that of a pong.
+    pub(in crate::shell) fn is_pong(&self) -> bool {
+        self.bytes().first() == Some(&(0x80 | u8::from(OpCode::Control(Control::Pong))))
+    }
+
     /// As written.
     pub(in crate::shell) fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::rows::{BootRow, PeerStateRow};
+use crate::store::boot::SEQ_STRIDE;
 
 fn kinds(rows: &[BootRow]) -> String {
     rows.iter()
@@ -52,7 +53,7 @@ fn the_image_holds_what_is_present_in_order() {
     });
     let mut topic = message(&world.made, 5, "#topic");
     topic.delivered_at = None;
-    world.persist(StoreOp::MessageInsert(Box::new(topic)));
+    world.persist(sent(topic));
     world.store.close();
 
     for boot in 1..=3 {
@@ -94,12 +95,17 @@ fn sequences_never_come_again() {
     assert!(first.0 > 0);
     // Nothing was stored, but some may have been pushed.
     let second = world.store.boot().unwrap().next_seq;
-    assert!(second.0 >= first.0 + (1 << 20));
+    assert!(second.0 >= first.0 + SEQ_STRIDE);
     // A process that used more than its stride.
-    let high = second.0 + (5 << 20);
+    let high = second.0 + 5 * SEQ_STRIDE;
     world.persist(world.insert(high, key(1)));
     let third = world.store.boot().unwrap().next_seq;
     assert!(third.0 > high);
+    // A process may be refused for long before it stores anything again.
+    let refused = 10_000 * 3600 * 7;
+    assert!(SEQ_STRIDE > refused);
+    let boots = 500_000;
+    assert!(SEQ_STRIDE * boots < 62_u64.pow(8));
 }
 
 #[test]

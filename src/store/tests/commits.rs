@@ -1,7 +1,8 @@
 //! Order, groups, isolation and bounds.
 
 use super::*;
-use crate::store::gauges::{CHORES_MAX, WAITING_MAX};
+use crate::core::rows::Told;
+use crate::store::gauges::{CHORES_MAX, LESSER_CHORES_MAX, WAITING_MAX};
 
 #[test]
 fn what_queues_up_becomes_one_transaction() {
@@ -71,13 +72,9 @@ fn a_question_sees_what_came_before_it_and_nothing_else() {
     world
         .client
         .persist(world.insert(1, key(1)), Some(Token(1)));
-    let query = StoreQuery::Mailbox {
-        mesh_id: world.made.mesh.id.clone(),
-        target: key(1),
-        after: Seq(0),
-        limit: 10,
-    };
-    world.client.query(query, Token(2));
+    world
+        .client
+        .query(world.mailbox_query(key(1), 0, 10), Token(2));
     world
         .client
         .persist(world.insert(2, key(1)), Some(Token(3)));
@@ -131,7 +128,12 @@ fn one_refused_operation_does_not_harm_the_others() {
     assert_eq!(world.health().dropped, 1);
     assert_eq!(world.health().state, HealthState::Up);
     assert_eq!(world.count("message_queue"), 2);
-    assert_eq!(world.count("audit_log"), 1);
+    assert_eq!(world.count("audit_log WHERE event_type = 'peer_left'"), 1);
+    assert_eq!(
+        world.count("audit_log"),
+        3,
+        "what was refused is not audited"
+    );
 }
 
 #[test]
@@ -144,9 +146,7 @@ fn a_panic_costs_one_operation() {
     world
         .client
         .persist(world.insert(1, key(1)), Some(Token(1)));
-    world
-        .client
-        .persist(StoreOp::MessageInsert(Box::new(poison)), Some(Token(2)));
+    world.client.persist(sent(poison), Some(Token(2)));
     world.client.persist(world.audit("peer_left"), None);
     world
         .client
@@ -157,7 +157,7 @@ fn a_panic_costs_one_operation() {
         results,
         [(1, Ok(())), (2, Err(StoreFailure::Io)), (3, Ok(()))]
     );
-    assert_eq!(world.count("audit_log"), 2);
+    assert_eq!(world.count("audit_log"), 4);
     assert_eq!(world.health().panics, 2, "in the batch, then alone");
     assert_eq!(world.health().queued, 0);
 
@@ -174,10 +174,7 @@ fn messages_beyond_the_bound_are_refused_at_once() {
     row.ciphertext.clear();
     for seq in 0..u64::try_from(WAITING_MAX).unwrap() + 3 {
         row.seq = Seq(seq);
-        world.client.persist(
-            StoreOp::MessageInsert(Box::new(row.clone())),
-            Some(Token(seq)),
-        );
+        world.client.persist(sent(row.clone()), Some(Token(seq)));
     }
     // While the writer is held.
     for _ in 0..3 {
@@ -198,10 +195,10 @@ fn messages_beyond_the_bound_are_refused_at_once() {
 }
 
 #[test]
-fn chores_beyond_the_bound_are_dropped_and_counted() {
+fn chores_beyond_the_bound_are_dropped_and_presence_is_the_last_to_be() {
     let world = World::new();
     let release = world.hold_writer();
-    for seq in 0..u64::try_from(CHORES_MAX).unwrap() + 3 {
+    for seq in 0..u64::try_from(LESSER_CHORES_MAX).unwrap() + 3 {
         world.client.persist(
             StoreOp::MessageDelivered {
                 seq: Seq(seq),
@@ -215,8 +212,51 @@ fn chores_beyond_the_bound_are_dropped_and_counted() {
         world.health().state,
         HealthState::Failing(StoreFailure::Overloaded)
     );
+    world.client.persist(world.audit("peer_left"), None);
+    assert_eq!(world.health().dropped, 4);
+    let told = |token| {
+        let id = String::new();
+        let told = Told::Join;
+        world
+            .client
+            .persist(StoreOp::PresenceTold { id, told }, token);
+    };
+    for _ in LESSER_CHORES_MAX..CHORES_MAX {
+        told(None);
+    }
+    assert_eq!(world.health().dropped, 4, "there was room for presence");
+    told(Some(Token(7)));
+    assert_eq!(world.stored(), (7, Err(StoreFailure::Overloaded)));
+    assert_eq!(world.health().dropped, 5, "answered, and lost all the same");
     release.wait();
     world.wait_until(HealthState::Up);
+}
+
+#[test]
+fn a_question_that_ends_the_transaction_fails_all_of_it() {
+    let world = World::new();
+    let release = world.hold_writer();
+    world
+        .client
+        .persist(world.insert(1, key(1)), Some(Token(1)));
+    world
+        .client
+        .query(world.mailbox_query(unreadable(), 0, 1), Token(2));
+    world
+        .client
+        .persist(world.insert(2, key(1)), Some(Token(3)));
+    world
+        .client
+        .persist(StoreOp::PresencePut(Box::new(world.presence("p1"))), None);
+    release.wait();
+    let io = Err(StoreFailure::Io);
+    assert_eq!(world.stored(), (1, io));
+    assert_eq!(world.answer().unwrap_err(), StoreFailure::Io);
+    assert_eq!(world.stored(), (3, io));
+    world.wait_until(HealthState::Up);
+    world.settle();
+    assert_eq!(world.count("message_queue"), 0, "refused, so not there");
+    assert_eq!(world.count("presence"), 1, "kept");
 }
 
 #[test]
@@ -252,9 +292,7 @@ fn what_comes_before_the_start_is_done_at_the_start() {
     let store = Store::open(&folder.path().join("x.db"), Durability::Full).unwrap();
     let made = store.admin().mesh_create("alpha", None).unwrap();
     let row = message(&made, 1, &key(1).to_string());
-    store
-        .client(0)
-        .persist(StoreOp::MessageInsert(Box::new(row)), Some(Token(1)));
+    store.client(0).persist(sent(row), Some(Token(1)));
     assert_eq!(store.admin().mesh_list().unwrap().len(), 1);
     assert_eq!(store.health().undelivered, 0);
     let (_client, results) = start(&store);

@@ -1,6 +1,7 @@
 //! A disk that fails and comes back.
 
 use super::*;
+use crate::core::rows::Told;
 use crate::store::backlog;
 use crate::store::queue::{Item, Lane};
 
@@ -23,7 +24,7 @@ impl World {
     fn big_insert(&self, seq: u64) -> StoreOp {
         let mut row = self.message(seq, key(1));
         row.ciphertext = "c".repeat(60_000);
-        StoreOp::MessageInsert(Box::new(row))
+        sent(row)
     }
 }
 
@@ -55,10 +56,14 @@ fn a_full_disk_refuses_messages_keeps_presence_and_heals() {
     );
     assert_eq!(world.health().state, FULL);
 
-    // While it lasts: refused at once; mail can be read; presence is taken.
+    // While it lasts: refused at once; presence is taken. Mail is not read, since confirmations
+    // may wait among the presences.
     world.client.persist(world.big_insert(2), Some(Token(4)));
     assert_eq!(world.stored(), (4, full));
-    assert_eq!(world.mailbox(key(1), 0, 10), (vec![], false));
+    world
+        .client
+        .query(world.mailbox_query(key(1), 0, 10), Token(5));
+    assert_eq!(world.answer().unwrap_err(), StoreFailure::Full);
     let end = StoreOp::PresenceEnd {
         id: "p1".to_owned(),
         at: Wall(7),
@@ -80,8 +85,8 @@ fn a_full_disk_refuses_messages_keeps_presence_and_heals() {
     assert_eq!(world.count("message_queue"), 0);
     assert_eq!(
         world.count("member WHERE revoked_at IS NOT NULL"),
-        0,
-        "the ban was refused"
+        1,
+        "the ban is in effect"
     );
     assert_eq!(world.count("audit_log"), 3);
     assert_eq!(
@@ -99,6 +104,43 @@ fn chain_breaks(world: &World) -> i64 {
         "audit_log AS a WHERE prev_hash <> coalesce((SELECT hash FROM audit_log AS b
          WHERE b.id < a.id ORDER BY id DESC LIMIT 1), 'genesis')",
     )
+}
+
+#[test]
+fn a_refused_message_leaves_no_audit_entry() {
+    let world = World::new();
+    world.fill_disk();
+    world.client.persist(world.big_insert(1), Some(Token(1)));
+    assert_eq!(world.stored(), (1, Err(StoreFailure::Full)));
+    world.empty_disk();
+    world.wait_until(HealthState::Up);
+    world.settle();
+    assert_eq!(world.count("audit_log"), 0);
+    world.persist(world.big_insert(2));
+    assert_eq!(world.count("audit_log"), 1);
+}
+
+/// What was confirmed while the disk failed is not sent again.
+#[test]
+fn mail_is_not_read_while_confirmations_wait() {
+    let world = World::new();
+    world.persist(world.insert(1, key(1)));
+    world.fill_disk();
+    world.client.persist(world.big_insert(2), Some(Token(2)));
+    assert_eq!(world.stored(), (2, Err(StoreFailure::Full)));
+    let confirmed = StoreOp::MessageDelivered {
+        seq: Seq(1),
+        at: Wall(1),
+    };
+    world.client.persist(confirmed, None);
+    world
+        .client
+        .query(world.mailbox_query(key(1), 0, 10), Token(3));
+    assert_eq!(world.answer().unwrap_err(), StoreFailure::Full);
+    world.empty_disk();
+    world.wait_until(HealthState::Up);
+    world.settle();
+    assert_eq!(world.mailbox(key(1), 0, 10), (vec![], false));
 }
 
 #[test]
@@ -185,7 +227,16 @@ fn a_long_failure_keeps_what_counts() {
         },
         token: None,
     };
+    let told = |id: &str, told| Item::Op {
+        op: StoreOp::PresenceTold {
+            id: id.to_owned(),
+            told,
+        },
+        token: None,
+    };
     let mut lane: Lane = [
+        told("b", Told::Join),
+        told("b", Told::Leave),
         put("a"),
         grace("a"),
         put("a"),
@@ -210,9 +261,17 @@ fn a_long_failure_keeps_what_counts() {
                 op: StoreOp::PresenceGrace { .. },
                 ..
             } => "grace",
+            Item::Op {
+                op: StoreOp::PresenceTold { .. },
+                ..
+            } => "told",
             Item::Op { .. } | Item::Query { .. } => "end",
         })
         .collect();
     assert_eq!(kept, ["put", "end", "put", "grace"]);
-    assert_eq!(released, 5);
+    assert_eq!(released, 7);
+
+    let mut lane: Lane = [told("c", Told::Join), told("c", Told::Leave)].into();
+    backlog::compact(&mut lane, |_| ());
+    assert_eq!(lane.len(), 1);
 }

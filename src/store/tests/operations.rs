@@ -97,7 +97,7 @@ fn saved_peer_state_is_replaced() {
 fn a_message_is_read_back_as_it_was() {
     let world = World::new();
     let row = world.message(5, key(1));
-    world.persist(StoreOp::MessageInsert(Box::new(row.clone())));
+    world.persist(sent(row.clone()));
     assert_eq!(world.health().undelivered, 1);
     for (seq, found) in [(5, true), (6, false)] {
         world
@@ -129,7 +129,7 @@ fn multicast_is_delivered_from_the_start() {
     let world = World::new();
     let mut row = message(&world.made, 1, "*");
     row.delivered_at = Some(Wall(1));
-    world.persist(StoreOp::MessageInsert(Box::new(row)));
+    world.persist(sent(row));
     assert_eq!(world.health().undelivered, 0);
 }
 
@@ -170,6 +170,45 @@ fn a_mailbox_is_one_range_of_the_index() {
         plan.contains("message_undelivered (mesh_id=? AND target_spec=? AND rowid>?)"),
         "{plan}"
     );
+}
+
+#[test]
+fn an_ack_by_the_senders_id_is_a_lookup_not_a_walk() {
+    let world = World::new();
+    let plan: String = world
+        .disk()
+        .query_row(
+            &format!("EXPLAIN QUERY PLAN {}", apply::ACKED_BY_CLIENT_ID),
+            rusqlite::params!["c", "m", "t", 1],
+            |row| row.get("detail"),
+        )
+        .unwrap();
+    assert!(
+        plan.contains("message_by_client_id (mesh_id=? AND target_spec=? AND client_message_id=?)"),
+        "{plan}"
+    );
+}
+
+/// Two messages may have the same sender's id.
+#[test]
+fn the_senders_id_counts_only_where_the_brokers_finds_nothing() {
+    let world = World::new();
+    for seq in [1, 2] {
+        let mut row = world.message(seq, key(1));
+        row.client_message_id = Some("same".to_owned());
+        world.persist(sent(row));
+    }
+    let ack = StoreOp::MessageAcked {
+        mesh_id: world.made.mesh.id.clone(),
+        seq: Some(Seq(1)),
+        client_message_id: Some("same".to_owned()),
+        keys: vec![key(1)],
+        at: Wall(9),
+    };
+    world.persist(ack.clone());
+    assert_eq!(world.mailbox(key(1), 0, 10).0, [2]);
+    world.persist(ack);
+    assert_eq!(world.mailbox(key(1), 0, 10).0, Vec::<u64>::new());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::core::rows::StoreFailure;
 use crate::store::checkpoint::{self, Restart};
 use crate::store::lanes::Entry;
 use crate::store::queue::Lane;
-use crate::store::{apply, backlog, fatal};
+use crate::store::{backlog, fatal};
 
 /// Bytes written to find out whether the disk is back: as much as the largest message.
 const PROBE_BYTES: u32 = 65_536;
@@ -26,7 +26,7 @@ impl Writer {
     /// The disk fails: whoever waits is told, in whichever lane.
     pub(super) fn fail(&mut self, failure: StoreFailure) {
         if self.failing != Some(failure) {
-            tracing::error!(reason = %failure, "the store fails; retrying until it works again");
+            self.tell(failure);
             self.failing = Some(failure);
             self.shared.set_failing(Some(failure));
         }
@@ -37,16 +37,24 @@ impl Writer {
         self.lanes = lanes;
     }
 
+    fn tell(&self, failure: StoreFailure) {
+        if failure == StoreFailure::Moved {
+            let path = self.shared.place.path().display();
+            tracing::error!(
+                %path,
+                "the database, or its -wal, was deleted, moved or replaced while in use, and \
+                 nothing is stored: put the same file back, or restart holdfast on the one there"
+            );
+        } else {
+            tracing::error!(reason = %failure, "the store fails; retrying until it works again");
+        }
+    }
+
     pub(super) fn settle(&self, shard: usize, lane: &mut Lane, failure: StoreFailure) {
         if lane.is_empty() {
             return;
         }
-        let replies = backlog::settle(
-            lane,
-            failure,
-            |query| apply::answer(&self.conn, query).map_err(|error| fatal::failure(&error)),
-            |item| self.shared.counters.release(item),
-        );
+        let replies = backlog::settle(lane, failure, |item| self.shared.counters.release(item));
         self.deliver(replies.into_iter().map(|reply| (shard, reply)).collect());
     }
 
@@ -58,10 +66,13 @@ impl Writer {
             backlog::compact(lane, |item| self.shared.counters.release(item));
         }
         // What is left may be needed; looking again pays only when there is as much more.
-        self.compact_at = backlog::COMPACT_AT.max(self.lanes.len() * 2);
+        self.compact_at = backlog::compact_again_at(self.lanes.len());
     }
 
     pub(super) fn retry(&mut self) {
+        if !self.shared.place.holds() {
+            return self.fail(StoreFailure::Moved);
+        }
         if self.failing == Some(StoreFailure::Full) {
             // Whatever the WAL holds may be room enough. If it fails too, the probe tells.
             checkpoint::restart(&self.conn, Restart::FreeDisk).ok();

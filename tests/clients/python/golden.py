@@ -271,7 +271,24 @@ class Flow:
                     self.expected[conn] = expected[:place]
                     self.compared[conn] = place
                     break
+                await self.let_news_come(conn, theirs, place)
                 self.compare_frames(conn, theirs, self.conns[conn].frames[place])
+
+    async def let_news_come(self, conn, theirs, place):
+        """Joins and leaves are told when they are durable, so they may come behind an answer."""
+        frames = self.conns[conn].frames
+        if theirs.get("event") not in ("peer_joined", "peer_returned", "peer_left"):
+            return
+        if kind_of(frames[place]) == kind_of(theirs):
+            return
+        count = sum(kind_of(f) == kind_of(theirs) for f in frames[:place]) + 1
+        try:
+            news = await self.conns[conn].until(
+                lambda f: kind_of(f) == kind_of(theirs), "news", patience=1, count=count)
+        except AssertionError:
+            return
+        at = next(i for i, f in enumerate(frames) if f is news)
+        frames.insert(place, frames.pop(at))
 
     def compare_frames(self, conn, theirs, ours):
         frame = kind_of(theirs)

@@ -23,7 +23,7 @@ use crate::core::shard::{Place, Shard};
 use crate::store::StoreClient;
 
 /// What a loop starts with.
-pub(super) struct Seat {
+pub(super) struct LoopStart {
     pub(super) index: u16,
     pub(super) shared: Arc<Shared>,
     pub(super) store: StoreClient,
@@ -49,11 +49,11 @@ impl Drop for Tripwire {
 }
 
 /// The thread's main function.
-pub(super) fn run_seat(seat: Seat) {
-    let tripwire = Tripwire(seat.notify.clone());
-    let shared = Arc::clone(&seat.shared);
-    let index = usize::from(seat.index);
-    let ended = runtime::block_on(shared.driver, run(seat)).and_then(|ended| ended);
+pub(super) fn run_loop(start: LoopStart) {
+    let tripwire = Tripwire(start.notify.clone());
+    let shared = Arc::clone(&start.shared);
+    let index = usize::from(start.index);
+    let ended = runtime::block_on(shared.driver, run(start)).and_then(|ended| ended);
     if let Some(lane) = shared.lanes.get(index) {
         lane.close();
     }
@@ -63,19 +63,19 @@ pub(super) fn run_seat(seat: Seat) {
 }
 
 /// The loop's first task, which ends last.
-async fn run(seat: Seat) -> io::Result<()> {
-    let shared = Arc::clone(&seat.shared);
-    let Some(lane) = shared.lanes.get(usize::from(seat.index)) else {
+async fn run(start: LoopStart) -> io::Result<()> {
+    let shared = Arc::clone(&start.shared);
+    let Some(lane) = shared.lanes.get(usize::from(start.index)) else {
         return Ok(());
     };
     let mut receiver = Receiver::new(lane)?;
-    let polled = monoio::net::TcpListener::from_std(seat.listener.try_clone()?)?;
-    let listener = seat.listener.try_clone()?;
-    let notify = seat.notify.clone();
-    let lp = sit_down(seat);
+    let polled = monoio::net::TcpListener::from_std(start.listener.try_clone()?)?;
+    let listener = start.listener.try_clone()?;
+    let notify = start.notify.clone();
+    let lp = build(start);
     let timer = monoio::spawn(Rc::clone(&lp).run_timer());
     notify.send(Notice::Ready).ok();
-    let mut ears = Some((listener.try_clone()?, polled));
+    let mut waiting = Some((listener.try_clone()?, polled));
     let mut accepting = None;
     let mut batch = Vec::new();
     let mut over = false;
@@ -84,7 +84,7 @@ async fn run(seat: Seat) -> io::Result<()> {
         for message in &batch {
             match message {
                 Message::Listen => {
-                    if let Some((ours, polled)) = ears.take() {
+                    if let Some((ours, polled)) = waiting.take() {
                         accepting = Some(monoio::spawn(accept::run(Rc::clone(&lp), ours, polled)));
                     }
                 }
@@ -117,23 +117,23 @@ async fn run(seat: Seat) -> io::Result<()> {
 }
 
 /// Builds the shard in its own thread, and gives it what the last process left.
-fn sit_down(seat: Seat) -> Rc<Loop> {
-    let count = u16::try_from(seat.shared.lanes.len()).unwrap_or(u16::MAX);
+pub(super) fn build(start: LoopStart) -> Rc<Loop> {
+    let count = u16::try_from(start.shared.lanes.len()).unwrap_or(u16::MAX);
     let place = Place {
-        index: seat.index,
+        index: start.index,
         count,
     };
-    let now = seat.shared.clock.now();
-    let shard = Shard::new(seat.core, place, seat.seed, now, seat.first_seq);
+    let now = start.shared.clock.now();
+    let shard = Shard::new(start.core, place, start.seed, now, start.first_seq);
     let lp = Loop::new(Reactor::new(Parts {
-        index: seat.index,
-        shared: seat.shared,
-        max_frame_bytes: seat.max_frame_bytes,
+        index: start.index,
+        shared: start.shared,
+        max_frame_bytes: start.max_frame_bytes,
         shard,
-        store: seat.store,
+        store: start.store,
     }));
     lp.turn(|reactor| {
-        for row in seat.rows {
+        for row in start.rows {
             reactor.drive(Input::Boot(row));
         }
     });
