@@ -1,0 +1,255 @@
+//! What the protocol says must come back for a message, decided anew from the message alone.
+
+use std::collections::BTreeMap;
+
+use holdfast_core::rows::Stats;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+const NAME_BYTES_MAX: usize = 512;
+const TEXT_BYTES_MAX: usize = 4096;
+const OBJECT_BYTES_MAX: usize = 16 * 1024;
+
+/// What a message may do to other connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Nothing.
+    Own,
+    /// Pushes.
+    Push,
+    /// A hello: pushes, and the end of a socket it takes the place of.
+    Hello,
+    /// Pushes and closes, if the sender is an admin.
+    Moderate,
+}
+
+/// The answer that must come.
+#[derive(Clone, Debug)]
+pub(super) struct Expect {
+    /// Type, and for an error its code; `*` is any.
+    pub(super) any_of: Vec<(&'static str, &'static str)>,
+    /// To be echoed.
+    pub(super) req_id: Option<String>,
+    /// To be echoed in an ack.
+    pub(super) id: Option<String>,
+    /// Whether it must come: only the limit of groups depends on more than the message.
+    pub(super) must: bool,
+}
+
+/// A message as far as the oracle needs it.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    fields: BTreeMap<String, Box<RawValue>>,
+    /// What it may do to others.
+    pub(super) reach: Reach,
+    /// What must come back.
+    pub(super) answer: Option<Expect>,
+}
+
+impl Decoded {
+    /// Reads a message of a socket that has said hello (`greeted`) or has not.
+    #[must_use]
+    pub(super) fn read(text: &str, greeted: bool) -> Self {
+        let mut decoded = Self {
+            fields: BTreeMap::new(),
+            reach: Reach::Own,
+            answer: None,
+        };
+        match serde_json::from_str(text) {
+            Ok(fields) => decoded.fields = fields,
+            Err(_) => {
+                decoded.answer = Some(decoded.error("malformed"));
+                return decoded;
+            }
+        }
+        let kind = decoded.text("type");
+        let hello = matches!(kind.as_deref(), Some("hello" | "session_hello"));
+        if hello {
+            decoded.reach = Reach::Hello;
+            decoded.answer = Some(decoded.plain("hello_ack"));
+        } else if !greeted {
+            decoded.answer = Some(Expect {
+                req_id: None,
+                ..decoded.error("no_hello")
+            });
+        } else if let Some(kind) = kind {
+            decoded.reach = reach(&kind);
+            decoded.answer = decoded.answer_to(&kind);
+        } else {
+            decoded.answer = Some(decoded.error("malformed"));
+        }
+        decoded
+    }
+
+    /// Whether it is one of the hellos.
+    #[must_use]
+    pub(super) fn is_hello(&self) -> bool {
+        self.reach == Reach::Hello
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.fields
+            .get(name)
+            .map(|raw| raw.get())
+            .filter(|text| *text != "null")
+    }
+
+    /// A string field.
+    #[must_use]
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        serde_json::from_str(self.get(name)?).ok()
+    }
+
+    /// Whether the field is a string of at most that many bytes, or absent.
+    fn short(&self, name: &str, max: usize) -> bool {
+        self.get(name).is_none() || self.text(name).is_some_and(|text| text.len() <= max)
+    }
+
+    fn has_short(&self, name: &str, max: usize) -> bool {
+        self.get(name).is_some() && self.short(name, max)
+    }
+
+    fn reply(&self, any_of: Vec<(&'static str, &'static str)>) -> Expect {
+        Expect {
+            any_of,
+            req_id: self.text("_reqId").filter(|id| !id.is_empty()),
+            id: None,
+            must: true,
+        }
+    }
+
+    fn error(&self, code: &'static str) -> Expect {
+        self.reply(vec![("error", code)])
+    }
+
+    /// A hello's answer, which never echoes.
+    fn plain(&self, kind: &'static str) -> Expect {
+        Expect {
+            req_id: None,
+            ..self.reply(vec![(kind, ""), ("error", "*")])
+        }
+    }
+
+    fn either(&self, kind: &'static str, codes: &[&'static str]) -> Expect {
+        let errors = codes.iter().map(|code| ("error", *code));
+        self.reply([(kind, "")].into_iter().chain(errors).collect())
+    }
+
+    /// No answer if the request is sound.
+    fn silent_if(&self, sound: bool) -> Option<Expect> {
+        (!sound).then(|| self.error("invalid_argument"))
+    }
+
+    /// protocol.md §7 to §10 and §18: which requests are answered, and with what.
+    fn answer_to(&self, kind: &str) -> Option<Expect> {
+        let groups = |name| self.has_short(name, NAME_BYTES_MAX);
+        match kind {
+            "send" => Some(Expect {
+                req_id: None,
+                id: Some(self.text("id").unwrap_or_default()),
+                ..self.reply(vec![("ack", "")])
+            }),
+            "client_ack" => {
+                let ids = ["brokerMessageId", "clientMessageId"];
+                let sound = ids.iter().all(|id| self.short(id, NAME_BYTES_MAX));
+                self.silent_if(sound && ids.iter().any(|id| self.get(id).is_some()))
+            }
+            "message_status" => {
+                let codes = ["invalid_argument", "not_found", "storage"];
+                Some(self.either("message_status_result", &codes))
+            }
+            "list_peers" => Some(self.either("peers_list", &[])),
+            "set_status" => {
+                let status = self.text("status");
+                self.silent_if(matches!(
+                    status.as_deref(),
+                    Some("idle" | "working" | "dnd")
+                ))
+            }
+            "set_summary" => self.silent_if(self.has_short("summary", TEXT_BYTES_MAX)),
+            "set_stats" => self.silent_if(self.sound_stats()),
+            "set_visible" => {
+                let visible = self.get("visible").map(serde_json::from_str::<bool>);
+                Some(match visible {
+                    Some(Ok(_)) => self.bare_ack(),
+                    _ => self.error("invalid_argument"),
+                })
+            }
+            "set_profile" => Some(if self.sound_profile() {
+                self.bare_ack()
+            } else {
+                self.error("invalid_argument")
+            }),
+            "join_group" if !groups("name") || self.text("name").as_deref() == Some("") => {
+                self.silent_if(false)
+            }
+            "join_group" if !self.short("role", NAME_BYTES_MAX) => self.silent_if(false),
+            "join_group" => Some(Expect {
+                must: false,
+                ..self.error("limit")
+            }),
+            "leave_group" => self.silent_if(groups("name")),
+            "kick" => Some(self.either("kick_ack", &["forbidden", "invalid_argument"])),
+            "disconnect" => Some(self.either("disconnect_ack", &["forbidden", "invalid_argument"])),
+            "ban" => Some(self.either("ban_ack", &MODERATION_ERRORS)),
+            "unban" => Some(self.either("unban_ack", &MODERATION_ERRORS)),
+            "list_bans" => Some(self.either("list_bans_result", &[])),
+            _ => Some(self.error("unsupported")),
+        }
+    }
+
+    fn bare_ack(&self) -> Expect {
+        let expect = self.reply(vec![("ack", "")]);
+        let id = Some(expect.req_id.clone().unwrap_or_default());
+        Expect { id, ..expect }
+    }
+
+    /// A flat object of numbers, which every peer can read in its list.
+    fn sound_stats(&self) -> bool {
+        self.get("stats").is_some_and(|text| {
+            let flat = serde_json::from_str::<BTreeMap<String, Value>>(text);
+            text.len() <= OBJECT_BYTES_MAX
+                && flat.is_ok_and(|flat| flat.values().all(Value::is_number))
+                && serde_json::from_str::<Stats>(text).is_ok()
+        })
+    }
+
+    fn sound_profile(&self) -> bool {
+        let texts = ["avatar", "title", "bio"];
+        let capabilities = self.get("capabilities").is_none_or(|text| {
+            text.len() <= OBJECT_BYTES_MAX && serde_json::from_str::<Vec<String>>(text).is_ok()
+        });
+        capabilities && texts.iter().all(|name| self.short(name, TEXT_BYTES_MAX))
+    }
+}
+
+const MODERATION_ERRORS: [&str; 5] = [
+    "forbidden",
+    "invalid_argument",
+    "invalid",
+    "not_found",
+    "storage",
+];
+
+fn reach(kind: &str) -> Reach {
+    match kind {
+        "send" | "set_visible" => Reach::Push,
+        "kick" | "disconnect" | "ban" => Reach::Moderate,
+        _ => Reach::Own,
+    }
+}
+
+impl Expect {
+    /// Whether a frame is this answer.
+    #[must_use]
+    pub(super) fn fits(&self, frame: &Value) -> bool {
+        let text = |name: &str| frame.get(name).and_then(Value::as_str);
+        let kind = text("type").unwrap_or_default();
+        let code = text("code").unwrap_or_default();
+        let known = self.any_of.iter().any(|(want, code_wanted)| {
+            *want == kind && (kind != "error" || *code_wanted == "*" || *code_wanted == code)
+        });
+        let id_fits = kind == "error" || self.id.is_none() || text("id") == self.id.as_deref();
+        known && id_fits && text("_reqId") == self.req_id.as_deref()
+    }
+}
