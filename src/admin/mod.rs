@@ -33,6 +33,8 @@ pub fn serve(control: Control, socket: AdminSocket) -> io::Result<AdminServer> {
 /// Where the broker on database `db` listens for administrators.
 #[must_use]
 pub fn socket_path(db: &Path) -> PathBuf {
+    // Two names of a database must lead to one socket, as they do to one lock.
+    let db = db.canonicalize().unwrap_or_else(|_| db.to_owned());
     let mut path = OsString::from(db);
     path.push(".sock");
     PathBuf::from(path)

@@ -207,6 +207,7 @@ fn chores_beyond_the_bound_are_dropped_and_presence_is_the_last_to_be() {
             None,
         );
     }
+    assert_eq!(CHORES_MAX / LESSER_CHORES_MAX, 2);
     assert_eq!(world.health().dropped, 3);
     assert_eq!(
         world.health().state,

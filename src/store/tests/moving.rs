@@ -42,6 +42,11 @@ fn a_deleted_database_is_noticed_while_nobody_writes() {
     let world = World::new();
     std::fs::remove_file(&world.path).unwrap();
     world.wait_until(MOVED);
+    // What is left can still be written to, which proves nothing.
+    for _ in 0..100 {
+        assert_eq!(world.health().state, MOVED);
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
