@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::Failure;
 use crate::config::{DEFAULT_DB, ServeOptions};
-use crate::shell::{Server, init_log};
+use crate::shell::{Server, StopSignals, init_log};
 
 /// Run the broker
 ///
@@ -45,6 +45,7 @@ impl Serve {
         let config = self.options.resolve()?;
         let db = config.db.clone();
         init_log(config.log);
+        let signals = StopSignals::listen()?;
         let server = Server::start(config)?;
         let address = server.local_addr();
         writeln!(out, "serving ws://{address}/ws, database {}", db.display())?;
@@ -53,7 +54,7 @@ impl Serve {
             first_steps(out, &db, address)?;
         }
         out.flush()?;
-        Ok(server.run_until_signal()?)
+        Ok(server.run_until_signal(signals)?)
     }
 }
 

@@ -178,9 +178,8 @@ impl Shard {
         }
         let owed = (!row.announced).then(|| {
             Box::new(OwedJoin {
-                saved: None,
+                frame: None,
                 before: u64::MAX,
-                perhaps_told: true,
             })
         });
         let order = self.next_order();

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use crate::attachment::Challenger;
 use crate::ids::{ConnId, PubKey};
 use crate::outbox::Outbox;
@@ -67,12 +69,11 @@ pub(crate) struct Rivalry {
 /// A join that others have not been told of.
 #[derive(Debug)]
 pub(crate) struct OwedJoin {
-    /// What the member saved before.
-    pub(crate) saved: Option<Box<crate::rows::PeerStateRow>>,
+    /// What they are told: the session as it joined. None if a broker crashed that should have
+    /// told them, and perhaps had.
+    pub(crate) frame: Option<Bytes>,
     /// Sessions of this order and later learn of it from their lists.
     pub(crate) before: u64,
-    /// The broker that should have told them crashed, perhaps after it had.
-    pub(crate) perhaps_told: bool,
 }
 
 /// One session.

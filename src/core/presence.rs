@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::ids::PubKey;
 use crate::marks::{Mark, mark};
 use crate::peer::{Kind, MemberIx, MeshIx, OwedJoin, PeerConn};
-use crate::rows::{StoreOp, Told};
+use crate::rows::{PeerStateRow, StoreOp, Told};
 use crate::shard::{Shard, Turn};
 use crate::wire::frames;
 
@@ -109,31 +109,39 @@ impl Shard {
         };
         let Some(owed) = peer.owed.take() else { return };
         mark(Mark::JoinTold);
-        let message_id = self.mint.uuid_v4();
-        let Some(peer) = self.peers.get_slot(slot) else {
+        let frame = owed.frame.or_else(|| self.join_frame(t, slot, None));
+        let (Some(frame), Some(peer)) = (frame, self.peers.get_slot(slot)) else {
             return;
         };
         let id = peer.presence_id.to_string();
-        let frame = self.join_frame(t, &message_id, peer, &owed);
         let news = News::of(peer, owed.before, frame);
         self.tell(t, &news);
         let told = Told::Join;
         t.persist(StoreOp::PresenceTold { id, told });
     }
 
+    /// Owes others the join of a session, as it is now; `saved` is what its member had saved.
+    pub(crate) fn owe_join(&mut self, t: &Turn<'_>, slot: u32, saved: Option<&PeerStateRow>) {
+        let frame = self.join_frame(t, slot, saved);
+        if let Some(peer) = self.peers.get_slot_mut(slot) {
+            let before = peer.order;
+            peer.owed = Some(Box::new(OwedJoin { frame, before }));
+        }
+    }
+
     fn join_frame(
-        &self,
+        &mut self,
         t: &Turn<'_>,
-        message_id: &str,
-        peer: &PeerConn,
-        owed: &OwedJoin,
-    ) -> Bytes {
-        let saved = owed.saved.as_deref();
+        slot: u32,
+        saved: Option<&PeerStateRow>,
+    ) -> Option<Bytes> {
         let event = if saved.is_some() {
             "peer_returned"
         } else {
             "peer_joined"
         };
+        let message_id = self.mint.uuid_v4();
+        let peer = self.peers.get_slot(slot)?;
         let data = frames::PeerEvent {
             name: &peer.name,
             pubkey: self.public_key(peer),
@@ -141,7 +149,7 @@ impl Shard {
             last_seen_at: saved.map(|row| row.last_seen_at),
             summary: saved.and_then(|row| row.last_summary.as_deref()),
         };
-        self.system_push(t, message_id, (peer.mesh, event), data)
+        Some(self.system_push(t, &message_id, (peer.mesh, event), data))
     }
 
     /// Tells those whose sessions began before the news.
@@ -179,15 +187,10 @@ impl Shard {
     /// What others are to be told of a session that has left every index already: the end, and
     /// the join if it ends before that was told.
     pub(crate) fn farewell(&mut self, t: &Turn<'_>, gone: &PeerConn) -> Farewell {
-        let owed = gone.owed.as_ref().filter(|owed| !owed.perhaps_told);
-        let join = owed.map(|owed| {
+        let owed = gone.owed.as_ref();
+        let join = owed.and_then(|owed| {
             mark(Mark::LeftUntold);
-            let message_id = self.mint.uuid_v4();
-            News::of(
-                gone,
-                owed.before,
-                self.join_frame(t, &message_id, gone, owed),
-            )
+            Some(News::of(gone, owed.before, owed.frame.clone()?))
         });
         let data = frames::PeerEvent {
             name: &gone.name,

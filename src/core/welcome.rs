@@ -9,7 +9,7 @@ use crate::event::LeaseEnd;
 use crate::hello::Hello;
 use crate::ids::{ConnId, PeerHandle};
 use crate::outbox::Outbox;
-use crate::peer::{About, Lease, MemberIx, MeshIx, OwedJoin, PeerConn};
+use crate::peer::{About, Lease, MemberIx, MeshIx, PeerConn};
 use crate::replies::Replies;
 use crate::rows::{Group, PeerRole, PeerStateRow, Status, StatusSource};
 use crate::shard::{Shard, Turn};
@@ -35,7 +35,7 @@ impl Shard {
             PeerRole::Session => None,
         };
         let (groups, restored_groups) = choose_groups(hello, saved.as_deref(), owner);
-        let mut peer = self.newcomer(t, conn, hello, (mesh, member), saved.clone());
+        let mut peer = self.newcomer(t, conn, hello, (mesh, member), saved.as_deref());
         peer.groups = groups;
         let (attached, kind) = (peer.attached, peer.kind);
         let handle = self.enter(t, peer);
@@ -44,7 +44,7 @@ impl Shard {
         }
         self.attachments.set(conn, Attachment::Attached(handle));
         self.start_liveness(t.now.mono, handle);
-        self.record_join(t, handle, saved.is_some());
+        self.record_join(t, handle, saved.as_deref());
         let welcome = Welcome::New {
             saved: saved.as_deref(),
             restored_groups,
@@ -57,10 +57,11 @@ impl Shard {
         self.drain(t, handle.slot);
     }
 
-    fn record_join(&mut self, t: &mut Turn<'_>, handle: PeerHandle, returned: bool) {
+    fn record_join(&mut self, t: &mut Turn<'_>, handle: PeerHandle, saved: Option<&PeerStateRow>) {
+        self.owe_join(t, handle.slot, saved);
         self.persist_presence(t, handle.slot);
         if let Some(peer) = self.peers.get(handle) {
-            self.audit_joined(t, peer, returned);
+            self.audit_joined(t, peer, saved.is_some());
         }
     }
 
@@ -71,15 +72,13 @@ impl Shard {
         conn: ConnId,
         hello: &Hello,
         (mesh, member): Found,
-        saved: Option<Box<PeerStateRow>>,
+        saved: Option<&PeerStateRow>,
     ) -> PeerConn {
         let name = match (&hello.display_name, self.member(member)) {
             (Some(name), _) => name.as_str().into(),
             (None, owner) => owner.map(|owner| owner.name.clone()).unwrap_or_default(),
         };
-        let profile = saved
-            .as_ref()
-            .and_then(|row| serde_json::from_str(&row.profile).ok());
+        let profile = saved.and_then(|row| serde_json::from_str(&row.profile).ok());
         let order = self.next_order();
         PeerConn {
             presence_id: self.mint.presence_id().into(),
@@ -105,17 +104,13 @@ impl Shard {
             working_timer: None,
             summary: None,
             groups: Vec::new(),
-            visible: saved.as_ref().is_none_or(|row| row.visible),
+            visible: saved.is_none_or(|row| row.visible),
             connected_at: t.now.wall,
             last_seen: t.now.mono,
             last_ping: None,
             attested_until: hello.attested_until,
             boot_epochs: 0,
-            owed: Some(Box::new(OwedJoin {
-                saved,
-                before: order,
-                perhaps_told: false,
-            })),
+            owed: None,
             watermark_timer: None,
             outbox: Outbox::default(),
             replies: Replies::default(),

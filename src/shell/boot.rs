@@ -244,13 +244,12 @@ impl Server {
         self.stop();
     }
 
-    /// Serves until SIGTERM or SIGINT, then stops gracefully. A second signal ends the process at
-    /// once.
+    /// Serves until a signal to stop, then stops gracefully. A second one ends the process at once.
     ///
     /// # Errors
-    /// If the signals cannot be had, or a loop died.
-    pub fn run_until_signal(self) -> Result<(), StartError> {
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    /// If a thread cannot be had, or a loop died.
+    pub fn run_until_signal(self, signals: StopSignals) -> Result<(), StartError> {
+        let StopSignals(mut signals) = signals;
         let handle = signals.handle();
         let notify = self.notify.clone();
         let waiter = thread::Builder::new()
@@ -308,6 +307,21 @@ impl std::fmt::Debug for Server {
         f.debug_struct("Server")
             .field("control", &self.control)
             .finish_non_exhaustive()
+    }
+}
+
+/// SIGTERM and SIGINT, heard from the moment this is made: one that comes while the broker starts
+/// stops it as soon as it runs.
+#[derive(Debug)]
+pub struct StopSignals(Signals);
+
+impl StopSignals {
+    /// Listens.
+    ///
+    /// # Errors
+    /// If the handlers cannot be installed.
+    pub fn listen() -> Result<Self, StartError> {
+        Ok(Self(Signals::new([SIGTERM, SIGINT])?))
     }
 }
 

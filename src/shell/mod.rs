@@ -57,6 +57,6 @@ pub mod decoders {
     pub use super::websocket::{Message, Reader, Violation};
 }
 
-pub use boot::{Server, StartError};
+pub use boot::{Server, StartError, StopSignals};
 pub use control::Control;
 pub use log::init_log;

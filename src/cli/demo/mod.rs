@@ -22,7 +22,7 @@ use crate::config::ServeConfig;
 use crate::core::identity::KeyPair;
 use crate::core::limits::Config as CoreConfig;
 use crate::core::time::Millis;
-use crate::shell::{Server, StartError};
+use crate::shell::{Server, StartError, StopSignals};
 
 /// The broker's grace in the demo: long enough to act in, short enough to watch it run out.
 const GRACE: Millis = Millis::secs(2);
@@ -80,7 +80,7 @@ impl Demo {
         let server = Server::start(config(&db))?;
         let ok = self.show(out, &db, server.local_addr())?;
         if self.keep && ok {
-            server.run_until_signal()?;
+            server.run_until_signal(StopSignals::listen()?)?;
         }
         if ok { Ok(()) } else { Err(Failure::Shown) }
     }
