@@ -50,7 +50,7 @@ impl Shard {
 
     /// The one session that gets a message (design.md §8.10): the holder of the session key, or
     /// of the member's online sessions the first in rank.
-    fn designated(&self, mesh: MeshIx, mail: &Mail) -> Option<u32> {
+    pub(crate) fn designated(&self, mesh: MeshIx, mail: &Mail) -> Option<u32> {
         let found = self.mesh(mesh)?;
         if let Some(slot) = found.by_session_key.get(&mail.target).copied() {
             // The sender itself may have inherited the key.

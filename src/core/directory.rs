@@ -126,16 +126,22 @@ impl Shard {
     }
 
     /// Who is present in a mesh, by id or slug; None if it does not live here.
-    pub(crate) fn peer_views(&self, now: Now, mesh: &str) -> Option<Vec<PeerView>> {
-        let found = self
+    pub(crate) fn peer_views(&self, now: Now, mesh: MeshIx) -> Vec<PeerView> {
+        let roster = self.mesh(mesh).map(|mesh| mesh.roster.values());
+        let slots = roster.into_iter().flatten();
+        slots
+            .filter_map(|slot| self.peers.get_slot(*slot))
+            .map(|peer| self.peer_view(now, peer))
+            .collect()
+    }
+
+    /// The mesh of that id or slug, if it lives here.
+    pub(crate) fn find_mesh(&self, mesh: &str) -> Option<MeshIx> {
+        let index = self
             .meshes
             .iter()
-            .find(|m| &*m.id == mesh || &*m.slug == mesh)?;
-        let peers = found
-            .roster
-            .values()
-            .filter_map(|slot| self.peers.get_slot(*slot));
-        Some(peers.map(|peer| self.peer_view(now, peer)).collect())
+            .position(|m| &*m.id == mesh || &*m.slug == mesh)?;
+        u32::try_from(index).ok().map(MeshIx)
     }
 
     fn peer_view(&self, now: Now, peer: &PeerConn) -> PeerView {

@@ -13,8 +13,11 @@ impl Shard {
             id: peer.presence_id.to_string(),
             at: t.now.wall,
         };
-        let farewell = Box::new(self.farewell(t, peer));
-        let token = self.wait(Waiting::Left(farewell));
+        let farewell = self.farewell(t, peer);
+        let token = self.wait(Waiting::Left(peer.mesh));
+        if let Some(mesh) = self.mesh_mut(peer.mesh) {
+            mesh.farewells.push_back((token, farewell));
+        }
         t.persist_awaited(end, token);
         self.audit(t, peer, "peer_left", serde_json::json!({}));
     }

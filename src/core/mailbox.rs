@@ -37,6 +37,8 @@ pub(crate) struct Mailbox {
     now_on_disk: bool,
     /// When everything in it was left to the disk, if it was.
     unloaded: Option<Mono>,
+    /// Some of what is on disk has been passed over: nobody present may have it.
+    skipped: bool,
     /// The disk did not give its rows: it is not asked again before [`Self::rested`].
     resting: bool,
     /// Confirmed since rows were asked for: the answer may still hold them.
@@ -52,6 +54,7 @@ impl Mailbox {
             tail: Tail::Memory,
             now_on_disk: false,
             unloaded: None,
+            skipped: false,
             resting: false,
             confirmed: Vec::new(),
         }
@@ -168,6 +171,31 @@ impl Mailbox {
         }
     }
 
+    /// Whether what is in memory keeps it from reading on.
+    pub(crate) fn is_clogged(&self) -> bool {
+        matches!(self.tail, Tail::Disk(after) if !self.wants_load(after))
+    }
+
+    /// Passes over what is in memory, since nobody present may have it, to read what comes behind.
+    pub(crate) fn skip(&mut self) {
+        self.queue.clear();
+        self.bytes = 0;
+        self.now_on_disk = true;
+        self.skipped = true;
+    }
+
+    /// Somebody came who may have what was passed over: it is read from the beginning.
+    pub(crate) fn rewind(&mut self, now: Mono) {
+        if self.skipped {
+            *self = Self::on_disk(now);
+        }
+    }
+
+    /// All messages in memory.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Mail> {
+        self.queue.iter()
+    }
+
     /// Whether `token` is the answer waited for; an answer to an earlier owner's question is not.
     pub(crate) fn awaits(&self, answer: Token) -> bool {
         matches!(self.tail, Tail::Loading { token, .. } if token == answer)
@@ -241,7 +269,7 @@ impl Mailbox {
 
     /// Whether nothing waits, in memory or on disk.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.tail == Tail::Memory
+        self.queue.is_empty() && self.tail == Tail::Memory && !self.skipped
     }
 
     /// Whether rows that come before `seq` may be on disk only, `all` of them wanted or just

@@ -1,15 +1,16 @@
 //! A mesh's members, who is present in it, and who has mail.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
 use serde_json::value::RawValue;
 
 use crate::Hasher;
 use crate::bucket::Bucket;
-use crate::ids::PubKey;
+use crate::ids::{PubKey, Token};
 use crate::mailbox::Mailbox;
 use crate::peer::{Kind, MemberIx, MeshIx};
+use crate::presence::Farewell;
 use crate::rows::{Group, MemberRow, MeshRow, PeerStateRow};
 use crate::time::{Mono, Wall};
 
@@ -30,6 +31,8 @@ pub(crate) struct Mesh {
     pub(crate) by_session_key: HashMap<PubKey, u32, Hasher>,
     /// Sessions by the hash of (member, kind, session id), checked on use.
     pub(crate) by_session_id: HashMap<u64, u32, Hasher>,
+    /// Ends that others have not been told of, by the operation that each waits for.
+    pub(crate) farewells: VecDeque<(Token, Farewell)>,
     /// Undelivered direct messages by the key they are for; no entry means none.
     pub(crate) mailboxes: HashMap<PubKey, Mailbox, Hasher>,
     /// Keys whose mail the disk did not give, to be asked for again.
@@ -54,6 +57,7 @@ impl Mesh {
             roster: BTreeMap::new(),
             by_session_key: HashMap::with_hasher(hasher.clone()),
             by_session_id: HashMap::with_hasher(hasher.clone()),
+            farewells: VecDeque::new(),
             mailboxes: HashMap::with_hasher(hasher.clone()),
             unread: Vec::new(),
             mailboxes_swept: MAILBOXES_FEW,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::ids::PubKey;
+use crate::ids::{PubKey, Token};
 use crate::marks::{Mark, mark};
 use crate::peer::{Kind, MemberIx, MeshIx, OwedJoin, PeerConn};
 use crate::rows::{PeerStateRow, StoreOp, Told};
@@ -208,7 +208,41 @@ impl Shard {
         }
     }
 
-    /// The end of a lease is durable: told to whoever heard, or would have heard, of its join
+    /// The end of a lease is durable.
+    pub(crate) fn left(&mut self, t: &mut Turn<'_>, mesh: MeshIx, token: Token) {
+        let farewell = self.mesh_mut(mesh).and_then(|mesh| {
+            let farewells = &mut mesh.farewells;
+            let index = farewells.iter().position(|(waits, _)| *waits == token)?;
+            farewells.remove(index)
+        });
+        if let Some((_, farewell)) = farewell {
+            self.announce_left(t, &farewell);
+        }
+    }
+
+    /// Somebody looks at who is there: what others are still to be told of a mesh is told first,
+    /// so that nobody sees a session come or go in a list before the news of it.
+    pub(crate) fn tell_pending(&mut self, t: &mut Turn<'_>, mesh: MeshIx) {
+        while let Some((_, farewell)) = self
+            .mesh_mut(mesh)
+            .and_then(|mesh| mesh.farewells.pop_front())
+        {
+            self.announce_left(t, &farewell);
+        }
+        let slots = self.mesh(mesh).map(|mesh| mesh.roster.values());
+        let owing = |slot: &u32| {
+            let peer = self.peers.get_slot(*slot);
+            let owed = peer.and_then(|peer| peer.owed.as_ref());
+            // One restored after a crash is told of when it comes back.
+            owed.is_some_and(|owed| owed.frame.is_some())
+        };
+        let owing: Vec<u32> = slots.into_iter().flatten().copied().filter(owing).collect();
+        for slot in owing {
+            self.announce_joined(t, slot);
+        }
+    }
+
+    /// What became of a lease that ended: told to whoever heard, or would have heard, of its join
     /// (design.md §8.2).
     pub(crate) fn announce_left(&self, t: &mut Turn<'_>, gone: &Farewell) {
         for news in gone.join.iter().chain([&gone.leave]) {

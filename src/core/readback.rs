@@ -20,6 +20,7 @@ impl Shard {
         }
         let mesh = peer.mesh;
         for key in self.mail_keys(slot, peer).into_iter().flatten() {
+            self.unclog(mesh, &key);
             let token = self.next_token();
             let Some(found) = self.mesh_mut(mesh) else {
                 return;
@@ -41,6 +42,39 @@ impl Shard {
                 limit,
             };
             self.query(t, token, query, Waiting::Mailbox(mesh, key));
+        }
+    }
+
+    /// Mail that nobody present may have, such as what the only session of a member sent to its own
+    /// member, must not keep back what is behind it on disk.
+    fn unclog(&mut self, mesh: MeshIx, key: &PubKey) {
+        let mailbox = self.mesh(mesh).and_then(|m| m.mailboxes.get(key));
+        let useless = mailbox.is_some_and(|mailbox| {
+            mailbox.is_clogged()
+                && mailbox
+                    .iter()
+                    .all(|mail| self.designated(mesh, mail).is_none())
+        });
+        if !useless {
+            return;
+        }
+        let found = self.mesh_mut(mesh);
+        if let Some(mailbox) = found.and_then(|found| found.mailboxes.get_mut(key)) {
+            mailbox.skip();
+        }
+    }
+
+    /// A session attached: what its siblings could not have it perhaps may.
+    pub(crate) fn rewind_mail(&mut self, t: &Turn<'_>, slot: u32) {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        let mesh = peer.mesh;
+        for key in self.mail_keys(slot, peer).into_iter().flatten() {
+            let found = self.mesh_mut(mesh);
+            if let Some(mailbox) = found.and_then(|found| found.mailboxes.get_mut(&key)) {
+                mailbox.rewind(t.now.mono);
+            }
         }
     }
 

@@ -16,7 +16,6 @@ use crate::marks::{Mark, mark};
 use crate::mesh::{Member, Mesh};
 use crate::mint::Mint;
 use crate::peer::{MemberIx, MeshIx, PeerConn};
-use crate::presence::Farewell;
 use crate::replay::Replay;
 use crate::rows::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery};
 use crate::time::{Mono, Now};
@@ -77,7 +76,7 @@ pub(crate) enum Waiting {
         order: u64,
     },
     /// The end of a lease: others are told when it is durable.
-    Left(Box<Farewell>),
+    Left(MeshIx),
     /// A mailbox that is read back.
     Mailbox(MeshIx, PubKey),
     /// `message_status`.
@@ -349,7 +348,7 @@ impl Shard {
             }
             // Presence goes on when the disk does not: a failure holds back no news.
             Some(Waiting::Joined { slot, order }) => self.joined(t, slot, order),
-            Some(Waiting::Left(farewell)) => self.announce_left(t, &farewell),
+            Some(Waiting::Left(mesh)) => self.left(t, mesh, token),
             Some(Waiting::Mailbox(..) | Waiting::MessageStatus { .. }) | None => {}
         }
     }
@@ -398,7 +397,13 @@ impl Shard {
     fn ask(&mut self, t: &mut Turn<'_>, ask: Ask) -> Answer {
         match ask {
             Ask::Gauges => Answer::Gauges(self.gauges()),
-            Ask::Peers { mesh } => Answer::Peers(self.peer_views(t.now, &mesh)),
+            Ask::Peers { mesh } => {
+                let found = self.find_mesh(&mesh);
+                if let Some(found) = found {
+                    self.tell_pending(t, found);
+                }
+                Answer::Peers(found.map(|found| self.peer_views(t.now, found)))
+            }
             Ask::HookFind { cwd, pid } => Answer::HookCandidate(self.hook_find(&cwd, pid)),
             Ask::HookApply {
                 slot,

@@ -54,6 +54,7 @@ impl Shard {
         }
         // After the hello's answer, which comes first: becoming idle writes mail.
         self.take_pending_status(t, handle.slot);
+        self.rewind_mail(t, handle.slot);
         self.drain(t, handle.slot);
     }
 
@@ -127,6 +128,7 @@ impl Shard {
             t.send(conn, ack);
         }
         self.rewrite_unconfirmed(t, slot);
+        self.rewind_mail(t, slot);
         self.drain(t, slot);
         self.replace(t, replaced);
     }

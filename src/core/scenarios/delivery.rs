@@ -352,3 +352,24 @@ fn a_message_never_returns_to_its_sender_that_inherits_the_key() {
     assert_eq!(world.ends(), [LeaseEnd::Expired]);
     assert!(world.texts(claimant).is_empty());
 }
+
+#[test]
+fn mail_that_only_its_sender_could_take_keeps_back_nobody_elses() {
+    let mut world = World::new();
+    let alice = world.join(launched(1, 11, "a"));
+    let flooder = world.join(launched(2, 21, "f"));
+    let sibling = world.join(launched(2, 22, "s"));
+    let to_bob = keys(2).public().to_string();
+    world.close(sibling, Closing::Abrupt);
+    let total = 2 * crate::limits::MAILBOX_MESSAGES_MAX as u64;
+    (0..total).for_each(|n| world.write(flooder, &send(&to_bob, &format!("own {n}"))));
+    world.pass_with(&[alice, flooder], Millis(90_010));
+    world.write(alice, &send(&to_bob, "from alice"));
+    world.answer_mailboxes();
+    assert_eq!(world.texts(flooder), ["from alice"]);
+    let sibling = world.join(launched(2, 22, "s"));
+    world.answer_mailboxes();
+    let texts = world.texts(sibling);
+    assert_eq!(texts.len() as u64, total, "read again from the beginning");
+    assert_eq!(texts.last().map(String::as_str), Some("own 511"));
+}

@@ -296,6 +296,21 @@ fn a_join_is_told_when_its_row_is_durable() {
 }
 
 #[test]
+fn nobody_sees_a_list_before_the_news() {
+    let (mut world, observer, _) = observed();
+    world.disk_held = true;
+    world.join(launched(3, 31, "c"));
+    world.join(launched(2, 22, "b"));
+    world.write(observer, &json!({"type": "list_peers", "_reqId": "l"}));
+    let told = ["peer_joined", "peer_left", "peer_joined", "peer_joined"];
+    assert_eq!(world.events(observer), told);
+    assert_eq!(world.frames(observer).pop().unwrap()["type"], "peers_list");
+    world.disk_held = false;
+    world.pass(Millis(1));
+    assert_eq!(world.events(observer), told, "once");
+}
+
+#[test]
 fn who_speaks_is_announced_first_and_once() {
     let mut world = World::new();
     let observer = world.join(launched(1, 11, "a"));

@@ -16,7 +16,7 @@ use crate::identity::{AttestationText, HelloText, KeyPair, SessionHelloText};
 use crate::ids::{ConnId, Seq, Token};
 use crate::input::{Closing, Input};
 use crate::limits::Config;
-use crate::rows::{BootRow, MemberRow, MeshRow, StoreOp};
+use crate::rows::{BootRow, MemberRow, MeshRow, MessageRow, StoreAnswer, StoreOp, StoreQuery};
 use crate::shard::{Place, Shard};
 use crate::time::{Millis, Mono, Now, Wall};
 
@@ -30,6 +30,8 @@ struct World {
     /// Effects looked at by [`Self::store_rows`].
     stored: usize,
     disk_held: bool,
+    /// Effects looked at by [`Self::answer_mailboxes`].
+    answered: usize,
     conns: u32,
 }
 
@@ -51,6 +53,7 @@ impl World {
             fx: Vec::new(),
             stored: 0,
             disk_held: false,
+            answered: 0,
             conns: 0,
         };
         world.input(Input::Boot(BootRow::Mesh(MeshRow {
@@ -68,6 +71,56 @@ impl World {
     fn input(&mut self, input: Input<'_>) {
         self.shard.handle(self.now, input, &mut self.fx);
         self.store_rows();
+    }
+
+    /// Answers every question for mail from the rows inserted and not delivered, until none is
+    /// asked.
+    fn answer_mailboxes(&mut self) {
+        while let Some((index, query, token)) = self.next_query() {
+            self.answered = index + 1;
+            let StoreQuery::Mailbox {
+                target,
+                after,
+                limit,
+                ..
+            } = query
+            else {
+                panic!("{query:?}");
+            };
+            let delivered: Vec<Seq> = self
+                .persisted()
+                .filter_map(|(op, _)| match op {
+                    StoreOp::MessageDelivered { seq, .. } => Some(*seq),
+                    _ => None,
+                })
+                .collect();
+            let mut rows: Vec<MessageRow> = self
+                .persisted()
+                .filter_map(|(op, _)| match op {
+                    StoreOp::MessageInsert { row, .. } => Some((**row).clone()),
+                    _ => None,
+                })
+                .filter(|row| {
+                    row.target_spec == target.to_string()
+                        && row.seq > after
+                        && !delivered.contains(&row.seq)
+                })
+                .collect();
+            let more = rows.len() > limit as usize;
+            rows.truncate(limit as usize);
+            let result = Ok(StoreAnswer::Mailbox { rows, more });
+            self.input(Input::Answered { token, result });
+        }
+    }
+
+    fn next_query(&self) -> Option<(usize, StoreQuery, Token)> {
+        let asked = self.fx.iter().enumerate().skip(self.answered);
+        asked
+            .filter_map(|(index, effect)| match effect {
+                Effect::Query { query, token } => Some((index, query.clone(), *token)),
+                _ => None,
+            })
+            .next()
     }
 
     /// Rows are durable at once, unless a test holds the disk; messages when it says so.

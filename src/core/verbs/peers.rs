@@ -22,6 +22,10 @@ impl Shard {
             peers: Vec<frames::PeerEntry<'a>>,
         }
 
+        let Some(mesh) = self.peers.get_slot(request.slot).map(|peer| peer.mesh) else {
+            return;
+        };
+        self.tell_pending(t, mesh);
         let Some(caller) = self.peers.get_slot(request.slot) else {
             return;
         };
