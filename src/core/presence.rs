@@ -223,6 +223,9 @@ impl Shard {
     /// Somebody looks at who is there: what others are still to be told of a mesh is told first,
     /// so that nobody sees a session come or go in a list before the news of it.
     pub(crate) fn tell_pending(&mut self, t: &mut Turn<'_>, mesh: MeshIx) {
+        if self.shutting_down {
+            return;
+        }
         while let Some((_, farewell)) = self
             .mesh_mut(mesh)
             .and_then(|mesh| mesh.farewells.pop_front())

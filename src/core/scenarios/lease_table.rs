@@ -392,6 +392,11 @@ fn what_was_not_told_at_shutdown_is_told_by_the_next_broker() {
     world.disk_held = false;
     world.pass(Millis(1));
     assert_eq!(world.fx.len(), before, "neither told nor said to be told");
+    world.input(Input::Ask {
+        ticket: crate::ids::Ticket(1),
+        ask: crate::input::Ask::Peers { mesh: MESH.into() },
+    });
+    assert_eq!(world.fx.len(), before + 1, "only the answer");
     assert!(world.events(observer).is_empty());
 }
 
