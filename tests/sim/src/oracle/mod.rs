@@ -1,0 +1,267 @@
+//! The oracle: a small model of who is there and what was promised, written from the invariants
+//! (design.md §2) and the audience rules (§8), and compared with everything the core does.
+//!
+//! It is naive on purpose: maps and full scans. A bug in it is a false alarm, not silence.
+
+mod cause;
+mod conns;
+mod counts;
+mod end;
+mod ends;
+mod hellos;
+mod leases;
+mod mail;
+mod model;
+mod pushes;
+mod rows;
+mod told;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use holdfast_core::effect::{Close, Effect};
+use holdfast_core::event::Event;
+use holdfast_core::ids::{ConnId, Token};
+use holdfast_core::time::Now;
+
+use crate::disk::Tables;
+use crate::plan::Plan;
+
+pub(crate) use cause::Cause;
+use conns::Conn;
+use mail::Message;
+use model::{Lease, MemberModel};
+pub(crate) use rows::mesh_of_row;
+
+/// One call of the core, as it is judged.
+pub(crate) struct Step<'a> {
+    pub(crate) now: Now,
+    pub(crate) shard: u16,
+    pub(crate) conn: Option<ConnId>,
+    pub(crate) cause: &'a Cause,
+    pub(crate) effects: &'a [Effect],
+    /// What is on disk now.
+    pub(crate) tables: &'a Tables,
+}
+
+/// A broken invariant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which, as design.md §2 numbers them.
+    pub invariant: &'static str,
+    /// What happened.
+    pub text: String,
+}
+
+impl Violation {
+    pub(crate) fn new(invariant: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            invariant,
+            text: text.into(),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.text)
+    }
+}
+
+/// Fails with a violation unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $invariant:literal, $($text:tt)+) => {
+        if !$condition {
+            return Err($crate::oracle::Violation::new($invariant, format!($($text)+)));
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// The result of every check.
+pub(crate) type Verdict = Result<(), Violation>;
+
+/// A socket of one shard of the present process.
+pub(crate) type ConnKey = (u16, ConnId);
+
+/// What happened within the step that is being judged.
+#[derive(Default)]
+struct Scratch {
+    /// Pushed `peer_joined` and the like: event, key, to whom.
+    told: Vec<(String, String, ConnKey)>,
+    closes: BTreeMap<ConnKey, Close>,
+    aborts: Vec<ConnKey>,
+    began: Vec<String>,
+    reattached: Vec<(String, bool)>,
+    graced: Vec<String>,
+    ended: Vec<String>,
+    /// Rows of presences put, marked, ended.
+    put: Vec<String>,
+    marked: Vec<String>,
+    closed_rows: Vec<(String, Option<Token>)>,
+    /// Rows marked as told.
+    told_rows: Vec<String>,
+    /// Multicast pushes of the message sent now.
+    multicast: Vec<ConnKey>,
+    /// Messages to be written again to whoever reattached.
+    replay: Vec<(String, std::collections::VecDeque<usize>)>,
+    refused: Vec<(ConnKey, String)>,
+    handed_off: bool,
+    pings: Vec<ConnKey>,
+    /// What the socket was before the input.
+    was_closing: bool,
+}
+
+/// See the module.
+pub(crate) struct Oracle {
+    plan: std::rc::Rc<Plan>,
+    leases: BTreeMap<String, Lease>,
+    conns: BTreeMap<ConnKey, Conn>,
+    members: Vec<MemberModel>,
+    messages: Vec<Message>,
+    by_id: BTreeMap<String, usize>,
+    by_seq: BTreeMap<u64, usize>,
+    /// Signed texts of hellos accepted, with the time.
+    heard: Vec<(String, u64)>,
+    pending_status: Vec<rows::Pending>,
+    candidate: Option<(u32, String)>,
+    /// What is told when an operation has ended, by shard and token.
+    waiting: BTreeMap<(u16, Token), told::News>,
+    numbers: usize,
+    order: u64,
+    booting: bool,
+    /// The store refused something in the life of the process.
+    store_refused: bool,
+    /// The disk failed since the process began: what was confirmed may not be on disk, and then
+    /// mail is read back that was delivered.
+    pub(crate) disk_failed: bool,
+    stopping: bool,
+    now: Now,
+    scratch: Scratch,
+    /// Reattaches and the like, for the summary.
+    pub(crate) counts: Counts,
+}
+
+/// What was seen over a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) begun: u64,
+    pub(crate) reattached: u64,
+    pub(crate) takeovers: u64,
+    pub(crate) expired: u64,
+    pub(crate) stale: u64,
+    pub(crate) acked: u64,
+    pub(crate) redelivered: u64,
+    pub(crate) restored: u64,
+}
+
+impl Oracle {
+    pub(crate) fn new(plan: &std::rc::Rc<Plan>) -> Self {
+        let members = plan.town.members.iter().map(MemberModel::new).collect();
+        Self {
+            plan: std::rc::Rc::clone(plan),
+            leases: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            members,
+            messages: Vec::new(),
+            by_id: BTreeMap::new(),
+            by_seq: BTreeMap::new(),
+            heard: Vec::new(),
+            pending_status: Vec::new(),
+            candidate: None,
+            waiting: BTreeMap::new(),
+            numbers: 0,
+            order: 0,
+            booting: false,
+            store_refused: false,
+            disk_failed: false,
+            stopping: false,
+            now: Now::default(),
+            scratch: Scratch::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Judges one call of the core.
+    pub(crate) fn judge(&mut self, step: &Step<'_>) -> Verdict {
+        self.now = step.now;
+        self.scratch = Scratch::default();
+        self.prepare(step)?;
+        for effect in step.effects {
+            self.effect(step, effect)?;
+        }
+        self.fenced(step)?;
+        self.required(step)?;
+        self.announced(step)?;
+        self.hello_settled(step)?;
+        self.mail_settled(step)
+    }
+
+    fn effect(&mut self, step: &Step<'_>, effect: &Effect) -> Verdict {
+        let at = |conn: &ConnId| (step.shard, *conn);
+        match effect {
+            Effect::Send { conn, frame } => self.sent(step, at(conn), frame),
+            Effect::Ping { conn, .. } => self.pinged(at(conn)),
+            Effect::Close { conn, close } => self.told_to_close(step, at(conn), *close),
+            Effect::Abort { conn } => self.aborted(at(conn)),
+            Effect::Handoff { conn, shard, .. } => self.handed_off(step, at(conn), *shard),
+            Effect::Persist { op, token } => self.persisted(step, op, *token),
+            Effect::Query { .. } => Ok(()),
+            Effect::Answer { answer, .. } => self.answered(step, answer),
+            Effect::Observe(event) => self.observed(step, event),
+        }
+    }
+
+    fn observed(&mut self, step: &Step<'_>, event: &Event) -> Verdict {
+        match event {
+            Event::LeaseBegan { presence_id, .. } => self.began(step, presence_id),
+            Event::Reattached {
+                presence_id,
+                takeover,
+                ..
+            } => self.reattached(step, presence_id, *takeover),
+            Event::GraceBegan { presence_id, .. } => self.grace_began(step, presence_id),
+            Event::LeaseEnded {
+                presence_id, why, ..
+            } => self.ended(step, presence_id, *why),
+            Event::Stale { .. } => {
+                self.counts.stale += 1;
+                Ok(())
+            }
+            Event::HelloRefused { .. }
+            | Event::Routed { .. }
+            | Event::SendRefused { .. }
+            | Event::GrantDenied { .. }
+            | Event::StatusExpired
+            | Event::Silent { .. }
+            | Event::Conflict { .. }
+            | Event::StoreRefused
+            | Event::Hook => Ok(()),
+        }
+    }
+
+    /// The number of a message about to be made.
+    pub(crate) fn next_message(&mut self) -> usize {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// Ids of some message, for who asks or lies about it.
+    pub(crate) fn some_message(&self, chance: u64) -> (Option<String>, Option<String>) {
+        if self.messages.is_empty() {
+            return (None, None);
+        }
+        let index = usize::try_from(chance % self.messages.len() as u64).unwrap_or(0);
+        let message = &self.messages[index];
+        (message.id.clone(), message.said.client_id.clone())
+    }
+
+    /// The session a hook means, found last.
+    pub(crate) fn take_candidate(&mut self) -> Option<(u32, String)> {
+        self.candidate.take()
+    }
+
+    fn mono(&self) -> u64 {
+        self.now.mono.0
+    }
+}

@@ -1,0 +1,244 @@
+//! What clients say: the frames, and beside each what it means to the oracle.
+
+use std::rc::Rc;
+
+use holdfast_core::rows::{Priority, Status};
+use serde_json::{Value, json};
+
+use crate::keys;
+use crate::town::{Identity, Kind, Town};
+
+/// A text message on its way to the broker.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) text: Rc<str>,
+    pub(crate) said: Said,
+    pub(crate) expect: Expect,
+}
+
+/// What a frame means.
+#[derive(Clone, Debug)]
+pub(crate) enum Said {
+    Hello(Rc<HelloSaid>),
+    Send(Rc<SendSaid>),
+    /// A confirmation, by the broker's id or the sender's.
+    Ack {
+        id: Option<String>,
+        client_id: Option<String>,
+    },
+    Status(Status),
+    Join(String),
+    Leave(String),
+    Visible(bool),
+    /// kick (true) or disconnect.
+    Kick(bool, Whom),
+    /// Ban (true) or unban of a member by name.
+    Ban(bool, String),
+    /// Anything that changes no lease and reaches nobody else.
+    Other,
+}
+
+/// Whom a kick means.
+#[derive(Clone, Debug)]
+pub(crate) enum Whom {
+    All,
+    Stale(u64),
+    Target(String),
+}
+
+/// A hello, as it was meant.
+#[derive(Clone, Debug)]
+pub(crate) struct HelloSaid {
+    pub(crate) who: Identity,
+    pub(crate) name: Option<String>,
+    pub(crate) groups: Option<Vec<String>>,
+    pub(crate) cwd: String,
+    pub(crate) pid: i64,
+    /// The client's clock.
+    pub(crate) timestamp: i64,
+    pub(crate) expires_at: i64,
+    /// What is wrong with it, if anything: the error codes it may get.
+    pub(crate) wrong: Option<&'static str>,
+}
+
+/// A message, as it was meant.
+#[derive(Clone, Debug)]
+pub(crate) struct SendSaid {
+    /// Which message of the run: its text.
+    pub(crate) number: usize,
+    pub(crate) target: String,
+    pub(crate) priority: Priority,
+    pub(crate) client_id: Option<String>,
+}
+
+/// The answer a request gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    Nothing,
+    /// `ack` with that `id`.
+    SendAck(String),
+    /// A frame of that type, or an error, with that `_reqId`.
+    Reply(&'static str, String),
+    /// An error without `_reqId`.
+    Error,
+    /// A second hello on one socket: `hello_ack` if it is of the session itself, else an error.
+    Hello(bool),
+}
+
+fn frame(value: &Value, said: Said, expect: Expect) -> Frame {
+    Frame {
+        text: value.to_string().into(),
+        said,
+        expect,
+    }
+}
+
+impl HelloSaid {
+    /// The frame.
+    pub(crate) fn frame(self: &Rc<Self>, town: &Town) -> Frame {
+        let member = &town.members[self.who.member];
+        let mesh = &town.meshes[member.mesh].id;
+        let pubkey = &keys::pair(member.key).hex;
+        let mut value = json!({
+            "meshId": mesh, "sessionId": self.who.session_id, "pid": self.pid, "cwd": self.cwd,
+            "timestamp": self.timestamp, "displayName": self.name,
+            "groups": self.groups.as_ref().map(|names| {
+                names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()
+            }),
+        });
+        let signature = match (self.who.kind, self.who.key) {
+            (Kind::Launched, Some(key)) => {
+                let own = &keys::pair(key).hex;
+                let attested = keys::attest(member.key, key, self.expires_at);
+                value["type"] = "session_hello".into();
+                value["parentMemberPubkey"] = pubkey.as_str().into();
+                value["parentMemberId"] = member.id.as_str().into();
+                value["sessionPubkey"] = own.as_str().into();
+                value["parentAttestation"] = json!({
+                    "sessionPubkey": own, "parentMemberPubkey": pubkey,
+                    "expiresAt": self.expires_at, "signature": &*attested,
+                });
+                keys::sign_session(key, mesh, member.key, self.timestamp)
+            }
+            (_, key) => {
+                value["type"] = "hello".into();
+                value["memberId"] = member.id.as_str().into();
+                value["pubkey"] = pubkey.as_str().into();
+                value["sessionPubkey"] = key.map(|key| keys::pair(key).hex.clone()).into();
+                keys::sign_hello(member.key, mesh, &member.id, self.timestamp)
+            }
+        };
+        value["signature"] = signature.into();
+        if self.wrong == Some("bad_signature") {
+            value["timestamp"] = (self.timestamp + 1).into();
+        }
+        if self.wrong == Some("malformed") {
+            value["signature"] = "nonsense".into();
+        }
+        frame(&value, Said::Hello(Rc::clone(self)), Expect::Nothing)
+    }
+}
+
+impl SendSaid {
+    /// The frame; `padding` bytes make it larger.
+    pub(crate) fn frame(self, padding: usize) -> Frame {
+        let id = format!("s{}", self.number);
+        let text = format!("m{} {}", self.number, "x".repeat(padding));
+        let value = json!({
+            "type": "send", "id": id, "targetSpec": self.target, "priority": self.priority,
+            "nonce": "n", "ciphertext": text, "client_message_id": self.client_id,
+        });
+        frame(&value, Said::Send(Rc::new(self)), Expect::SendAck(id))
+    }
+}
+
+/// A confirmation.
+pub(crate) fn ack(id: Option<&str>, client_id: Option<&str>) -> Frame {
+    let value = json!({"type": "client_ack", "brokerMessageId": id, "clientMessageId": client_id});
+    let said = Said::Ack {
+        id: id.map(str::to_owned),
+        client_id: client_id.map(str::to_owned),
+    };
+    frame(&value, said, Expect::Nothing)
+}
+
+/// `set_status`.
+pub(crate) fn status(status: Status) -> Frame {
+    let value = json!({"type": "set_status", "status": status});
+    frame(&value, Said::Status(status), Expect::Nothing)
+}
+
+/// `join_group` or `leave_group`.
+pub(crate) fn group(join: bool, name: &str) -> Frame {
+    if join {
+        let value = json!({"type": "join_group", "name": name});
+        return frame(&value, Said::Join(name.to_owned()), Expect::Nothing);
+    }
+    let value = json!({"type": "leave_group", "name": name});
+    frame(&value, Said::Leave(name.to_owned()), Expect::Nothing)
+}
+
+/// `set_visible`.
+pub(crate) fn visible(visible: bool, req: &str) -> Frame {
+    let value = json!({"type": "set_visible", "visible": visible, "_reqId": req});
+    frame(
+        &value,
+        Said::Visible(visible),
+        Expect::Reply("ack", req.to_owned()),
+    )
+}
+
+/// `kick` or `disconnect`.
+pub(crate) fn kick(kick: bool, whom: Whom, req: &str) -> Frame {
+    let (kind, reply) = if kick {
+        ("kick", "kick_ack")
+    } else {
+        ("disconnect", "disconnect_ack")
+    };
+    let value = match &whom {
+        Whom::All => json!({"type": kind, "all": true, "_reqId": req}),
+        Whom::Stale(age) => json!({"type": kind, "stale": age, "_reqId": req}),
+        Whom::Target(target) => json!({"type": kind, "target": target, "_reqId": req}),
+    };
+    frame(
+        &value,
+        Said::Kick(kick, whom),
+        Expect::Reply(reply, req.to_owned()),
+    )
+}
+
+/// `ban` or `unban`.
+pub(crate) fn ban(ban: bool, target: &str, req: &str) -> Frame {
+    let (kind, reply) = if ban {
+        ("ban", "ban_ack")
+    } else {
+        ("unban", "unban_ack")
+    };
+    let value = json!({"type": kind, "target": target, "_reqId": req});
+    frame(
+        &value,
+        Said::Ban(ban, target.to_owned()),
+        Expect::Reply(reply, req.to_owned()),
+    )
+}
+
+/// A request that only asks, or changes only what is shown.
+pub(crate) fn plain(mut value: Value, reply: Option<&'static str>, req: &str) -> Frame {
+    let expect = match reply {
+        Some(kind) => {
+            value["_reqId"] = req.into();
+            Expect::Reply(kind, req.to_owned())
+        }
+        None => Expect::Nothing,
+    };
+    frame(&value, Said::Other, expect)
+}
+
+/// Text that is no request at all.
+pub(crate) fn noise(text: &str) -> Frame {
+    Frame {
+        text: text.into(),
+        said: Said::Other,
+        expect: Expect::Error,
+    }
+}

@@ -1,0 +1,255 @@
+//! Random operations and questions over few ids, so that they meet.
+
+use holdfast_core::identity::KeyPair;
+use holdfast_core::ids::{PubKey, Seq};
+use holdfast_core::mint::Mint;
+use holdfast_core::rows::{
+    AuditRow, Group, MemberRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority, Stats,
+    Status, StatusSource, StoreOp, StoreQuery, Told,
+};
+use holdfast_core::time::Wall;
+
+/// Numbers (SplitMix64).
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (z ^ (z >> 27)) % bound
+    }
+
+    fn coin(&mut self) -> bool {
+        self.below(2) == 0
+    }
+
+    fn maybe<T>(&mut self, value: T) -> Option<T> {
+        self.coin().then_some(value)
+    }
+
+    fn pick<T: Clone>(&mut self, items: &[T]) -> T {
+        items[usize::try_from(self.below(items.len() as u64)).unwrap()].clone()
+    }
+}
+
+/// See the module.
+pub(crate) struct Maker {
+    pub(crate) chance: Chance,
+    mint: Mint,
+    members: Vec<MemberRow>,
+    now: i64,
+    /// The first sequence of this boot.
+    pub(crate) first: u64,
+}
+
+impl Maker {
+    pub(crate) fn new(seed: u64, members: Vec<MemberRow>, now: i64) -> Self {
+        Self {
+            chance: Chance(seed),
+            mint: Mint::new([1; 32]),
+            members,
+            now,
+            first: 0,
+        }
+    }
+
+    fn key(&mut self) -> PubKey {
+        let number = self.chance.pick(&[1, 2, 3, 4]);
+        KeyPair::from_seed([number; 32]).public()
+    }
+
+    fn maybe_key(&mut self) -> Option<PubKey> {
+        let key = self.key();
+        self.chance.maybe(key)
+    }
+
+    fn member(&mut self) -> MemberRow {
+        self.chance.pick(&self.members)
+    }
+
+    fn presence_id(&mut self) -> String {
+        format!("presence-{}", self.chance.below(6))
+    }
+
+    fn seq(&mut self) -> Seq {
+        Seq(self.first + self.chance.below(60))
+    }
+
+    fn wall(&mut self) -> Wall {
+        Wall(self.now + i64::try_from(self.chance.below(100_000)).unwrap())
+    }
+
+    fn maybe_wall(&mut self) -> Option<Wall> {
+        let wall = self.wall();
+        self.chance.maybe(wall)
+    }
+
+    fn groups(&mut self) -> Vec<Group> {
+        let count = self.chance.below(3);
+        let name = |n: u64| format!("it's/{n}").into();
+        (0..count)
+            .map(|n| Group {
+                name: name(n),
+                role: self.chance.maybe("lead".into()),
+            })
+            .collect()
+    }
+
+    fn presence(&mut self) -> PresenceRow {
+        let member = self.member();
+        PresenceRow {
+            id: self.presence_id(),
+            mesh_id: member.mesh_id,
+            member_id: member.id,
+            session_id: format!("session-{}", self.chance.below(3)),
+            session_pubkey: self.maybe_key(),
+            role: self
+                .chance
+                .pick(&[PeerRole::Session, PeerRole::ControlPlane]),
+            display_name: "na\"me".into(),
+            pid: i64::try_from(self.chance.below(1 << 40)).unwrap(),
+            cwd: "/srv".into(),
+            hostname: self.chance.maybe("host".into()),
+            peer_type: self.chance.maybe("ai".into()),
+            channel: self.chance.maybe("c".into()),
+            model: self.chance.maybe("m".into()),
+            status: self
+                .chance
+                .pick(&[Status::Idle, Status::Working, Status::Dnd]),
+            status_source: self.chance.pick(&[
+                StatusSource::Jsonl,
+                StatusSource::Manual,
+                StatusSource::Hook,
+            ]),
+            status_at: self.wall(),
+            summary: self.chance.maybe("s".into()),
+            groups: self.groups(),
+            visible: self.chance.coin(),
+            profile: "{}".into(),
+            connected_at: self.wall(),
+            last_ping_at: self.wall(),
+            lease_until: self.maybe_wall(),
+            generation: u32::try_from(self.chance.below(1 << 31)).unwrap(),
+            attested_until: self.maybe_wall(),
+            boot_epochs: self.chance.pick(&[0, 1, 2, 3]),
+            announced: self.chance.coin(),
+        }
+    }
+
+    fn message(&mut self) -> MessageRow {
+        let member = self.member();
+        // Sequences repeat now and then, and are refused.
+        let seq = self.seq();
+        let key = self.key().to_string();
+        let client_id = format!("c{}", self.chance.below(20));
+        let delivered = self.chance.below(5) == 0;
+        MessageRow {
+            seq,
+            id: self.mint.message_id(seq),
+            mesh_id: member.mesh_id,
+            sender_member_id: member.id,
+            sender_member_pubkey: member.pubkey,
+            sender_session_pubkey: self.maybe_key(),
+            sender_name: "n".into(),
+            target_spec: self
+                .chance
+                .pick(&["*".into(), "@group".into(), key.clone(), key]),
+            priority: self
+                .chance
+                .pick(&[Priority::Now, Priority::Next, Priority::Low]),
+            nonce: "n".into(),
+            ciphertext: "c".into(),
+            created_at: self.wall(),
+            delivered_at: self.maybe_wall().filter(|_| delivered),
+            client_message_id: self.chance.maybe(client_id),
+            request_fingerprint: self.chance.maybe("f".into()),
+            reply_to_id: self.chance.maybe("r".into()),
+        }
+    }
+
+    fn insert(&mut self) -> StoreOp {
+        let row = self.message();
+        let audit = AuditRow {
+            mesh_id: row.mesh_id.clone(),
+            event_type: "message_sent",
+            actor_member_id: None,
+            actor_display_name: None,
+            payload: serde_json::json!({"a": 1}),
+            created_at: self.wall(),
+        };
+        StoreOp::MessageInsert {
+            row: Box::new(row),
+            audit: Box::new(audit),
+        }
+    }
+
+    fn peer_state(&mut self) -> StoreOp {
+        let member = self.member();
+        StoreOp::PeerStatePut(Box::new(PeerStateRow {
+            mesh_id: member.mesh_id,
+            member_id: member.id,
+            groups: self.groups(),
+            profile: "{}".into(),
+            visible: self.chance.coin(),
+            last_summary: self.chance.maybe("s".into()),
+            last_display_name: self.chance.maybe("n".into()),
+            stats: Stats::default(),
+            last_seen_at: self.wall(),
+        }))
+    }
+
+    fn acked(&mut self) -> StoreOp {
+        let (seq, name) = (self.seq(), format!("c{}", self.chance.below(20)));
+        StoreOp::MessageAcked {
+            mesh_id: self.member().mesh_id,
+            seq: self.chance.maybe(seq),
+            client_message_id: self.chance.maybe(name),
+            keys: vec![self.key(), self.key()],
+            at: self.wall(),
+        }
+    }
+
+    /// The next operation.
+    pub(crate) fn op(&mut self) -> StoreOp {
+        let (id, at) = (self.presence_id(), self.wall());
+        match self.chance.below(11) {
+            0 | 1 => StoreOp::PresencePut(Box::new(self.presence())),
+            2 => StoreOp::PresenceGrace {
+                id,
+                until: at,
+                last_ping_at: self.wall(),
+            },
+            3 => StoreOp::PresenceEnd { id, at },
+            4 => StoreOp::PresenceTold {
+                id,
+                told: self.chance.pick(&[Told::Join, Told::Leave]),
+            },
+            5 => StoreOp::MessageDelivered {
+                seq: self.seq(),
+                at,
+            },
+            6 => self.acked(),
+            7 => self.peer_state(),
+            8 => StoreOp::MemberRevoked {
+                id: self.member().id,
+                at: self.maybe_wall(),
+            },
+            _ => self.insert(),
+        }
+    }
+
+    /// The next question.
+    pub(crate) fn query(&mut self) -> StoreQuery {
+        if self.chance.below(4) == 0 {
+            return StoreQuery::Message { seq: self.seq() };
+        }
+        let after = self.seq();
+        StoreQuery::Mailbox {
+            mesh_id: self.member().mesh_id,
+            target: self.key(),
+            after: self.chance.pick(&[Seq(0), after]),
+            limit: self.chance.pick(&[1, 2, 3, 5]),
+        }
+    }
+}
