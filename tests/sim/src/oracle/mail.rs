@@ -121,7 +121,7 @@ impl Oracle {
             let named = message.id.is_some() && message.id == *id
                 || message.said.client_id.is_some() && message.said.client_id == *client_id;
             let own = matches!(message.target, Target::Key(key) if Some(key) == lease.key || key == member_key);
-            if named && own && message.mesh == lease.mesh && !message.received {
+            if named && own && message.mesh == lease.mesh {
                 message.renounced = true;
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use holdfast_core::effect::Effect;
 use holdfast_core::input::Ask;
 use serde_json::Value;
 
@@ -188,10 +189,25 @@ impl Oracle {
             Cause::Frame(frame) => {
                 let list = matches!(&frame.expect, Expect::Reply("peers_list", _));
                 let looks = self.attached((step.shard, step.conn?)).filter(|_| list);
-                looks.map(|(_, lease)| lease.mesh)
+                looks
+                    .map(|(_, lease)| lease.mesh)
+                    .or_else(|| self.listed(step))
             }
-            _ => None,
+            // A list that was ready waited behind other answers.
+            Cause::Stored(..) | Cause::Answered(..) => None,
+            _ => self.listed(step),
         }
+    }
+
+    /// The mesh whose list is written in this step: one that was asked for while its newcomer
+    /// waited for the incumbent.
+    fn listed(&self, step: &Step<'_>) -> Option<usize> {
+        step.effects.iter().find_map(|effect| match effect {
+            Effect::Send { conn, frame } if frame.starts_with(b"{\"type\":\"peers_list\"") => self
+                .attached((step.shard, *conn))
+                .map(|(_, lease)| lease.mesh),
+            _ => None,
+        })
     }
 
     /// Who looks at a list sees nobody come or go before the news of it: all that is still to be
