@@ -105,6 +105,10 @@ impl Shard {
 
     /// Writes everything a session may have now, oldest first, over its own and its member's mail.
     pub(crate) fn drain(&mut self, t: &mut Turn<'_>, slot: u32) {
+        if self.shutting_down {
+            // Every socket has been told to close; the rows wait for the next broker.
+            return;
+        }
         while let Some((mesh, key, index)) = self.next_mail(slot) {
             let Some(found) = self.mesh_mut(mesh) else {
                 return;

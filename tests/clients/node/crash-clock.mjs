@@ -68,8 +68,10 @@ async function stepped(mesh, seconds) {
   await bob.rst();
   bob = await back(bob);
   await sleep(GRACE_MS + LATE_MS);
-  const joins = ['peer_joined alice-s', 'peer_joined bob-s', 'peer_joined gone', 'peer_joined away'];
-  assert.deepEqual(carol.events, [...joins, 'peer_left gone']);
+  // Who speaks before its row is durable is announced first, so joins have no order of their own.
+  const joins = ['peer_joined alice-s', 'peer_joined away', 'peer_joined bob-s', 'peer_joined gone'];
+  assert.deepEqual(carol.events.slice(0, 4).toSorted(), joins);
+  assert.deepEqual(carol.events.slice(4), ['peer_left gone']);
   assert.deepEqual(alice.events.filter((e) => e.startsWith('peer_left')), ['peer_left gone']);
   assert.deepEqual([carol.end, alice.end, bob.end], [undefined, undefined, undefined]);
   return `gone left after ${took.toFixed(0)} ms of ${GRACE_MS}`;

@@ -233,10 +233,6 @@ impl World {
         self.broker = Some(Broker::new(&self.plan.swarm, rng, (self.time, wall), first));
         let now = self.now();
         self.oracle.booting(now, &self.disk.tables)?;
-        self.oracle.disk_failed = self
-            .disk
-            .failing
-            .is_some_and(|(until, _)| self.time < until);
         let (epoch, time) = (self.epoch, self.time);
         self.trace.line(|| format!("{time:>9} boot {epoch}"));
         for row in rows {

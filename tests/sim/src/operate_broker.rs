@@ -60,7 +60,6 @@ impl World {
                     StoreFailure::Io,
                 ];
                 let until = self.time + rng.below(grace * 2);
-                self.oracle.disk_failed = true;
                 self.disk.failing = Some((until, *rng.pick(&failures)));
             }
             Do::DiskSlow => self.disk.slow = (self.time + rng.below(grace * 2), rng.below(4_000)),

@@ -208,7 +208,15 @@ impl Disk {
         for shard in 0..self.lanes.len() {
             for item in std::mem::take(&mut self.lanes[shard]) {
                 match item {
-                    Item::Query { query, token } => {
+                    // Confirmations may wait among what is kept: mail is not read meanwhile.
+                    Item::Query {
+                        query: StoreQuery::Mailbox { .. },
+                        token,
+                    } => replies.push((shard, Reply::Answered(token, Err(failure)))),
+                    Item::Query {
+                        query: query @ StoreQuery::Message { .. },
+                        token,
+                    } => {
                         let answer = self.tables.answer(&query);
                         replies.push((shard, Reply::Answered(token, Ok(answer))));
                     }

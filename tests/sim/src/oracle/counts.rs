@@ -28,7 +28,13 @@ impl Oracle {
                 }
             }
             Cause::Shutdown => self.stopping = true,
-            Cause::Stored(_, Err(_)) => self.store_refused = true,
+            Cause::Stored(token, Err(_)) => {
+                self.store_refused = true;
+                // Its sender may be gone before it is told.
+                if let Some(index) = self.tokens.get(&(step.shard, *token)) {
+                    self.messages[*index].lost = true;
+                }
+            }
             Cause::Ask(Ask::HookPend { cwd, pid, status }) => {
                 self.pending_status
                     .retain(|pending| now - pending.at <= 10_000);

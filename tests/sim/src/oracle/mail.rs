@@ -296,6 +296,9 @@ impl Oracle {
                     "nobody waits for the row of m{}",
                     self.messages[index].said.number
                 );
+                if let Some(token) = token {
+                    self.tokens.insert((step.shard, token), index);
+                }
                 let id = row.id.to_string();
                 self.messages[index].id = Some(id.clone());
                 self.by_id.insert(id, index);

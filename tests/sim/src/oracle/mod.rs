@@ -125,6 +125,8 @@ pub(crate) struct Oracle {
     heard: Vec<(String, u64)>,
     pending_status: Vec<rows::Pending>,
     candidate: Option<(u32, String)>,
+    /// Messages whose rows are on their way to the disk.
+    tokens: BTreeMap<(u16, Token), usize>,
     /// What is told when an operation has ended, by shard and token.
     waiting: BTreeMap<(u16, Token), told::News>,
     numbers: usize,
@@ -132,9 +134,6 @@ pub(crate) struct Oracle {
     booting: bool,
     /// The store refused something in the life of the process.
     store_refused: bool,
-    /// The disk failed since the process began: what was confirmed may not be on disk, and then
-    /// mail is read back that was delivered.
-    pub(crate) disk_failed: bool,
     stopping: bool,
     now: Now,
     scratch: Scratch,
@@ -169,12 +168,12 @@ impl Oracle {
             heard: Vec::new(),
             pending_status: Vec::new(),
             candidate: None,
+            tokens: BTreeMap::new(),
             waiting: BTreeMap::new(),
             numbers: 0,
             order: 0,
             booting: false,
             store_refused: false,
-            disk_failed: false,
             stopping: false,
             now: Now::default(),
             scratch: Scratch::default(),

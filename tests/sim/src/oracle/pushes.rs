@@ -100,7 +100,7 @@ impl Oracle {
             "m{number} returned to its sender {id}"
         );
         ensure!(
-            !message.delivered || self.disk_failed,
+            !message.delivered,
             "I6",
             "m{number} is confirmed and was written again to {id}"
         );

@@ -52,13 +52,13 @@ impl Oracle {
         self.stopping = false;
         self.leases.clear();
         self.waiting.clear();
+        self.tokens.clear();
     }
 
     /// A process begins: from here on only what is on disk counts.
     pub(crate) fn booting(&mut self, now: Now, tables: &Tables) -> Verdict {
         self.booting = true;
         self.store_refused = false;
-        self.disk_failed = false;
         self.now = now;
         let seqs: Vec<(usize, u64)> = self
             .by_seq
