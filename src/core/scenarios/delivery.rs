@@ -373,3 +373,28 @@ fn mail_that_only_its_sender_could_take_keeps_back_nobody_elses() {
     assert_eq!(texts.len() as u64, total, "read again from the beginning");
     assert_eq!(texts.last().map(String::as_str), Some("own 511"));
 }
+
+#[test]
+fn a_member_revoked_after_shutdown_touches_no_socket() {
+    let (mut world, alice, bob, key) = pair();
+    let sibling = world.join(launched(2, 22, "sibling"));
+    world.write(alice, &send(&keys(2).public().to_string(), "to the member"));
+    world.write(alice, &send(&key, "to the session"));
+    world.input(Input::Shutdown);
+    let before = world.fx.len();
+    for conn in [bob, sibling] {
+        world.close(conn, Closing::Clean);
+    }
+    let mut row = member_row(2, "bob");
+    row.revoked_at = Some(world.now.wall);
+    world.input(Input::MemberPut(Box::new(row)));
+    world.pass(Millis(1));
+    let written = world.fx.iter().skip(before).filter(|effect| {
+        matches!(
+            effect,
+            Effect::Send { .. } | Effect::Close { .. } | Effect::Abort { .. } | Effect::Ping { .. }
+        )
+    });
+    assert_eq!(written.count(), 0);
+    assert_eq!(world.ends(), [LeaseEnd::Banned, LeaseEnd::Banned]);
+}
