@@ -211,12 +211,10 @@ fn mail_that_the_disk_does_not_give_is_asked_for_again() {
 
 #[test]
 fn a_ban_is_in_effect_at_once_and_answered_when_it_is_durable() {
-    let mut world = World::new();
+    let (mut world, alice, bob, _) = pair();
     let mut admin = member_row(1, "alice");
     admin.admin = true;
     world.input(Input::MemberPut(Box::new(admin)));
-    let alice = world.join(launched(1, 11, "a"));
-    let bob = world.join(launched(2, 21, "b"));
     for (request, kind) in [("ban", "ban_ack"), ("unban", "unban_ack")] {
         world.disk_held = true;
         world.write(
@@ -233,12 +231,10 @@ fn a_ban_is_in_effect_at_once_and_answered_when_it_is_durable() {
 
 #[test]
 fn a_ban_that_the_disk_refuses_is_said_to_be_in_effect() {
-    let mut world = World::new();
+    let (mut world, alice, bob, _) = pair();
     let mut admin = member_row(1, "alice");
     admin.admin = true;
     world.input(Input::MemberPut(Box::new(admin)));
-    let alice = world.join(launched(1, 11, "a"));
-    let bob = world.join(launched(2, 21, "b"));
     world.disk_held = true;
     world.write(
         alice,

@@ -211,19 +211,12 @@ fn a_socket_that_closed_during_its_hello_leaves_nothing() {
 #[test]
 fn a_restored_lease_is_in_grace_and_told_to_nobody() {
     let (mut world, _, bob) = observed();
-    let rows: Vec<_> = world
-        .persisted()
-        .filter_map(|(op, _)| match op {
-            StoreOp::PresencePut(row) => Some(row.clone()),
-            _ => None,
-        })
-        .collect();
     let presence = world.ack(bob)["presenceId"].clone();
     let mut after = World::new();
     after.now = world.now;
-    for mut row in rows {
+    for mut row in world.rows() {
         row.announced = true;
-        after.input(Input::Boot(BootRow::Presence(row)));
+        after.input(Input::Boot(BootRow::Presence(Box::new(row))));
     }
     assert_eq!(after.recount(), (0, 2));
     let back = after.join(launched(2, 21, "b"));
@@ -361,18 +354,11 @@ fn a_leave_is_told_when_it_is_durable_and_before_the_successors_join() {
 fn who_may_not_have_been_announced_before_a_crash_is_at_its_return() {
     let (world, _, bob) = observed();
     let presence = world.ack(bob)["presenceId"].clone();
-    let rows: Vec<_> = world
-        .persisted()
-        .filter_map(|(op, _)| match op {
-            StoreOp::PresencePut(row) => Some(row.clone()),
-            _ => None,
-        })
-        .collect();
     let mut after = World::new();
     after.now = world.now;
-    for mut row in rows {
+    for mut row in world.rows() {
         row.announced = row.session_id == "a";
-        after.input(Input::Boot(BootRow::Presence(row)));
+        after.input(Input::Boot(BootRow::Presence(Box::new(row))));
     }
     let observer = after.join(launched(1, 11, "a"));
     let back = after.join(launched(2, 21, "b"));
@@ -404,17 +390,10 @@ fn what_was_not_told_at_shutdown_is_told_by_the_next_broker() {
 fn a_clock_set_back_across_a_restart_makes_no_ghost() {
     let (mut world, _, bob) = observed();
     world.close(bob, Closing::Abrupt);
-    let rows: Vec<_> = world
-        .persisted()
-        .filter_map(|(op, _)| match op {
-            StoreOp::PresencePut(row) => Some(row.clone()),
-            _ => None,
-        })
-        .collect();
     let mut after = World::new();
-    for mut row in rows {
+    for mut row in world.rows() {
         row.lease_until = Some(after.now.wall.after(Millis::secs(24 * 3600)));
-        after.input(Input::Boot(BootRow::Presence(row)));
+        after.input(Input::Boot(BootRow::Presence(Box::new(row))));
     }
     assert_eq!(after.recount(), (0, 2));
     after.pass(Millis(90_000));

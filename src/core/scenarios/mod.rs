@@ -16,7 +16,9 @@ use crate::identity::{AttestationText, HelloText, KeyPair, SessionHelloText};
 use crate::ids::{ConnId, Seq, Token};
 use crate::input::{Closing, Input};
 use crate::limits::Config;
-use crate::rows::{BootRow, MemberRow, MeshRow, MessageRow, StoreAnswer, StoreOp, StoreQuery};
+use crate::rows::{
+    BootRow, MemberRow, MeshRow, MessageRow, PresenceRow, StoreAnswer, StoreOp, StoreQuery,
+};
 use crate::shard::{Place, Shard};
 use crate::time::{Millis, Mono, Now, Wall};
 
@@ -242,6 +244,15 @@ impl World {
     fn stale(&self) -> usize {
         let is_stale = |effect: &&Effect| matches!(effect, Effect::Observe(Event::Stale { .. }));
         self.fx.iter().filter(is_stale).count()
+    }
+
+    /// Presence rows as they were put.
+    fn rows(&self) -> Vec<PresenceRow> {
+        let puts = self.persisted().filter_map(|(op, _)| match op {
+            StoreOp::PresencePut(row) => Some((**row).clone()),
+            _ => None,
+        });
+        puts.collect()
     }
 
     fn persisted(&self) -> impl Iterator<Item = (&StoreOp, Option<Token>)> {
