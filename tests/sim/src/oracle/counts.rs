@@ -188,8 +188,10 @@ impl Oracle {
             "I9",
             "{inspect:?}, {leases} leases"
         );
-        // Each session has one timer of its lease, and at most a watermark's and a status's.
-        let (least, most) = (leases, leases * 3 + greeting);
+        // Each session has one timer of its lease, and at most a watermark's and a status's; each
+        // mesh at most one for mail that the disk did not give.
+        let meshes = self.plan.town.meshes.len();
+        let (least, most) = (leases, leases * 3 + greeting + meshes);
         let timers = inspect.timers;
         ensure!(
             (least..=most).contains(&timers),
