@@ -32,6 +32,11 @@ impl Shard {
         }
     }
 
+    /// The mailbox of a key, if anything waits for it.
+    pub(crate) fn mailbox_mut(&mut self, mesh: MeshIx, key: &PubKey) -> Option<&mut Mailbox> {
+        self.mesh_mut(mesh)?.mailboxes.get_mut(key)
+    }
+
     /// Whether a message may go before what its mailbox holds: if that is nothing, or if it is
     /// `now` and everything there is held for its priority.
     fn passes_queue(&self, slot: u32, mesh: MeshIx, mail: &Mail) -> bool {
@@ -262,9 +267,7 @@ impl Shard {
                 seq: mail.seq,
                 at: t.now.wall,
             });
-            let mailbox = mesh
-                .and_then(|mesh| self.mesh_mut(mesh))
-                .and_then(|found| found.mailboxes.get_mut(&mail.target));
+            let mailbox = mesh.and_then(|mesh| self.mailbox_mut(mesh, &mail.target));
             if let Some(mailbox) = mailbox {
                 mailbox.confirmed(mail.seq);
             }

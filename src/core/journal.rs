@@ -43,6 +43,13 @@ impl Shard {
         })));
     }
 
+    /// The ids of a session's mesh and member, as its rows have them.
+    fn row_ids(&self, peer: &PeerConn) -> (String, String) {
+        let mesh = self.mesh(peer.mesh).map(|m| m.id.to_string());
+        let member = self.member(peer.member).map(|m| m.id.to_string());
+        (mesh.unwrap_or_default(), member.unwrap_or_default())
+    }
+
     /// The whole row of a session, as it is now.
     pub(crate) fn presence_row(&self, t: &Turn<'_>, peer: &PeerConn) -> PresenceRow {
         let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
@@ -50,16 +57,11 @@ impl Shard {
             Lease::Online(_) => None,
             Lease::Grace(until) => Some(t.now.wall.after(until.since(t.now.mono))),
         };
+        let (mesh_id, member_id) = self.row_ids(peer);
         PresenceRow {
             id: peer.presence_id.to_string(),
-            mesh_id: self
-                .mesh(peer.mesh)
-                .map(|m| m.id.to_string())
-                .unwrap_or_default(),
-            member_id: self
-                .member(peer.member)
-                .map(|m| m.id.to_string())
-                .unwrap_or_default(),
+            mesh_id,
+            member_id,
             session_id: peer.session_id.to_string(),
             session_pubkey: peer.session_key,
             role: peer.role(),
@@ -123,15 +125,10 @@ impl Shard {
             return;
         };
         let earlier = self.member(peer.member).and_then(|m| m.saved.as_deref());
+        let (mesh_id, member_id) = self.row_ids(peer);
         let row = PeerStateRow {
-            mesh_id: self
-                .mesh(peer.mesh)
-                .map(|m| m.id.to_string())
-                .unwrap_or_default(),
-            member_id: self
-                .member(peer.member)
-                .map(|m| m.id.to_string())
-                .unwrap_or_default(),
+            mesh_id,
+            member_id,
             groups: peer.groups.clone(),
             profile: serde_json::to_string(&peer.about.profile).unwrap_or_default(),
             visible: peer.visible,

@@ -58,8 +58,7 @@ impl Shard {
         if !useless {
             return;
         }
-        let found = self.mesh_mut(mesh);
-        if let Some(mailbox) = found.and_then(|found| found.mailboxes.get_mut(key)) {
+        if let Some(mailbox) = self.mailbox_mut(mesh, key) {
             mailbox.skip();
         }
     }
@@ -71,8 +70,7 @@ impl Shard {
         };
         let mesh = peer.mesh;
         for key in self.mail_keys(slot, peer).into_iter().flatten() {
-            let found = self.mesh_mut(mesh);
-            if let Some(mailbox) = found.and_then(|found| found.mailboxes.get_mut(&key)) {
+            if let Some(mailbox) = self.mailbox_mut(mesh, &key) {
                 mailbox.rewind(t.now.mono);
             }
         }
@@ -149,10 +147,7 @@ impl Shard {
         };
         let unread = std::mem::take(&mut found.unread);
         for key in unread {
-            let Some(found) = self.mesh_mut(mesh) else {
-                return;
-            };
-            if let Some(mailbox) = found.mailboxes.get_mut(&key) {
+            if let Some(mailbox) = self.mailbox_mut(mesh, &key) {
                 mailbox.rested();
             }
             self.drain_key(t, mesh, &key);
