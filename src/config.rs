@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub use options::ServeOptions;
 pub use values::Span;
 
-use crate::core::limits::{Config as CoreConfig, OUTBOX_BYTES_MAX};
+use crate::core::limits::{Config as CoreConfig, LogLimits, OUTBOX_BYTES_MAX};
 use crate::core::time::Millis;
 
 /// The database every command uses unless told otherwise.
@@ -46,6 +46,10 @@ const ENVELOPE_BYTES: usize = 2048;
 
 /// Most sessions per mesh: what a slab handle can number, with room for the other meshes.
 const SESSIONS_MAX: u32 = 10_000_000;
+
+/// Largest `--mesh-log-entries` and `--mesh-log-bytes`: what one mesh may make the broker hold.
+const LOG_ENTRIES_MAX: usize = 1 << 24;
+const LOG_BYTES_MAX: usize = 1 << 32;
 
 /// Everything `holdfast serve` needs.
 #[derive(Clone, Debug)]
@@ -164,6 +168,19 @@ impl ServeOptions {
         let default = ServeConfig::default();
         let core = default.core;
         let grace = self.grace.map_or(core.grace, Span::millis);
+        let pong_timeout = self.pong_timeout.map_or(core.pong_timeout, Span::millis);
+        let log = LogLimits {
+            entries: self.mesh_log_entries.unwrap_or(core.log.entries),
+            bytes: self.mesh_log_bytes.unwrap_or(core.log.bytes),
+            age: self.mesh_log_age.map_or_else(
+                || {
+                    core.log
+                        .age
+                        .max(Millis(grace.0.saturating_add(pong_timeout.0)))
+                },
+                Span::millis,
+            ),
+        };
         ServeConfig {
             listen: self.listen.unwrap_or(default.listen),
             db: self.db.unwrap_or(default.db),
@@ -179,7 +196,9 @@ impl ServeOptions {
                     .restart_grace
                     .map_or_else(|| grace.max(RESTART_GRACE_FLOOR), Span::millis),
                 ping_interval: self.ping_interval.map_or(core.ping_interval, Span::millis),
-                pong_timeout: self.pong_timeout.map_or(core.pong_timeout, Span::millis),
+                pong_timeout,
+                max_grace: self.max_grace.map_or(core.max_grace, Span::millis),
+                log,
                 hello_timeout: self.hello_timeout.map_or(core.hello_timeout, Span::millis),
                 max_sessions_per_mesh: self
                     .max_sessions_per_mesh
@@ -201,7 +220,9 @@ impl ServeConfig {
         let core = &self.core;
         for (name, span) in [
             ("grace", core.grace),
+            ("max-grace", core.max_grace),
             ("restart-grace", core.restart_grace),
+            ("mesh-log-age", core.log.age),
             ("ping-interval", core.ping_interval),
             ("pong-timeout", core.pong_timeout),
             ("hello-timeout", core.hello_timeout),
@@ -223,6 +244,8 @@ impl ServeConfig {
             self.max_frame_bytes,
             FRAME_BYTES_MIN..=FRAME_BYTES_MAX,
         )?;
+        within("mesh-log-entries", core.log.entries, 1..=LOG_ENTRIES_MAX)?;
+        within("mesh-log-bytes", core.log.bytes, 1..=LOG_BYTES_MAX)?;
         within(
             "max-message-bytes",
             core.max_message_bytes,

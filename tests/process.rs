@@ -203,6 +203,119 @@ fn restart(case: &'static str) -> Scenario {
 }
 
 #[test]
+fn missed_node() {
+    Scenario::node("missed").meshes(4).run();
+}
+
+#[test]
+fn missed_node_two_loops() {
+    Scenario::node("missed").meshes(4).threads(2).run();
+}
+
+#[test]
+fn missed_python() {
+    Scenario::python("missed").meshes(3).run();
+}
+
+#[test]
+fn missed_too_much() {
+    let entries = 16;
+    let scenario = Scenario::node("missed").case("truncated");
+    scenario
+        .flag("--mesh-log-entries", &entries.to_string())
+        .fact("logEntries", json!(entries))
+        .run();
+}
+
+#[test]
+fn missed_over_a_kill() {
+    killed("missed").run();
+}
+
+#[test]
+fn missed_over_a_kill_two_loops() {
+    killed("missed").threads(2).run();
+}
+
+#[test]
+fn kept() {
+    Scenario::node("kept").meshes(4).run();
+}
+
+#[test]
+fn kept_two_loops() {
+    Scenario::node("kept").meshes(4).threads(2).run();
+}
+
+#[test]
+fn kept_over_a_kill() {
+    killed("kept").run();
+}
+
+#[test]
+fn leaving() {
+    leases().run();
+}
+
+#[test]
+fn leaving_two_loops() {
+    leases().threads(2).run();
+}
+
+fn leases() -> Scenario {
+    let scenario = Scenario::node("leaving").meshes(6);
+    let longest = scenario.flag("--max-grace", "8s");
+    longest.fact("maxGraceMs", json!(8000))
+}
+
+#[test]
+fn resume() {
+    Scenario::node("resume").meshes(2).run();
+}
+
+#[test]
+fn resume_two_loops() {
+    Scenario::node("resume").meshes(2).threads(2).run();
+}
+
+#[test]
+fn resume_with_unfit_tokens() {
+    Scenario::node("resume").case("unfit").run();
+}
+
+#[test]
+fn resume_over_a_kill() {
+    killed("resume").run();
+}
+
+/// The case of a scenario that kills the broker.
+fn killed(name: &'static str) -> Scenario {
+    let case = Scenario::node(name).case("kill");
+    case.flag("--restart-grace", "5s")
+}
+
+#[test]
+fn burst() {
+    bursts().run();
+}
+
+#[test]
+fn burst_two_loops() {
+    bursts().threads(2).run();
+}
+
+/// `BURSTS` asks for more of them than fit into every run.
+fn bursts() -> Scenario {
+    let asked = std::env::var("BURSTS").map(|text| text.parse::<u32>());
+    let count = asked.map_or(3, |number| number.expect("BURSTS must be a number"));
+    let fresh = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) >> 32;
+    let scenario = Scenario::node("burst").heavy();
+    scenario
+        .fact("bursts", json!(count))
+        .fact("seed", json!(fresh))
+}
+
+#[test]
 fn metrics() {
     Scenario::python("metrics").case("metrics").run();
 }

@@ -50,6 +50,12 @@ pub struct ServeOptions {
     #[arg(long, env = "HOLDFAST_GRACE", value_name = "DURATION")]
     pub grace: Option<Span>,
 
+    /// Longest grace that one session may ask for (leaseMs in its hello) [default: 1h]
+    ///
+    /// A session may also ask for a shorter one, down to a second. Below --grace it means nothing.
+    #[arg(long, env = "HOLDFAST_MAX_GRACE", value_name = "DURATION")]
+    pub max_grace: Option<Span>,
+
     /// Silence after which a client is pinged [default: 30s]
     ///
     /// Any frame from the client is proof of life and puts the ping off. Clients give up after
@@ -82,6 +88,24 @@ pub struct ServeOptions {
     /// A full mesh refuses newcomers (error capacity), never a session that comes back.
     #[arg(long, env = "HOLDFAST_MAX_SESSIONS_PER_MESH", value_name = "N")]
     pub max_sessions_per_mesh: Option<u32>,
+
+    /// Broadcasts, joins and the like that each mesh remembers for sessions away [default: 16384]
+    ///
+    /// With the next two this bounds the memory of a busy mesh. A session that comes back to less
+    /// than it missed is told so (hello_ack.missed) and gets what there is.
+    #[arg(long, env = "HOLDFAST_MESH_LOG_ENTRIES", value_name = "N")]
+    pub mesh_log_entries: Option<usize>,
+
+    /// Most bytes of them, for each mesh [default: 8388608]
+    #[arg(long, env = "HOLDFAST_MESH_LOG_BYTES", value_name = "BYTES")]
+    pub mesh_log_bytes: Option<usize>,
+
+    /// How long they are remembered [default: 10m]
+    ///
+    /// If nothing is given, at least --grace and --pong-timeout together: a socket that died
+    /// unnoticed is found out after --pong-timeout; only then grace begins.
+    #[arg(long, env = "HOLDFAST_MESH_LOG_AGE", value_name = "DURATION")]
+    pub mesh_log_age: Option<Span>,
 
     /// Largest message: ciphertext, nonce and target together, in bytes [default: 65536]
     ///
@@ -182,6 +206,10 @@ impl ServeOptions {
             db: self.db.or(below.db),
             threads: self.threads.or(below.threads),
             grace: self.grace.or(below.grace),
+            max_grace: self.max_grace.or(below.max_grace),
+            mesh_log_entries: self.mesh_log_entries.or(below.mesh_log_entries),
+            mesh_log_bytes: self.mesh_log_bytes.or(below.mesh_log_bytes),
+            mesh_log_age: self.mesh_log_age.or(below.mesh_log_age),
             ping_interval: self.ping_interval.or(below.ping_interval),
             pong_timeout: self.pong_timeout.or(below.pong_timeout),
             hello_timeout: self.hello_timeout.or(below.hello_timeout),

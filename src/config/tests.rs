@@ -97,6 +97,10 @@ fn every_option_can_be_set_in_the_file() {
         pong-timeout = "3s"
         hello-timeout = "4s"
         restart-grace = "5s"
+        max-grace = "14s"
+        mesh-log-entries = 15
+        mesh-log-bytes = 16
+        mesh-log-age = "17s"
         max-sessions-per-mesh = 6
         max-message-bytes = 7
         max-frame-bytes = 8000
@@ -114,7 +118,24 @@ fn every_option_can_be_set_in_the_file() {
     assert_eq!(set, options.get_arguments().count() - 1);
     assert_eq!(config.core.restart_grace, Millis::secs(5));
     assert_eq!(config.core.send_burst, 11);
+    assert_eq!(config.core.max_grace, Millis::secs(14));
+    let log = config.core.log;
+    assert_eq!(
+        (log.entries, log.bytes, log.age),
+        (15, 16, Millis::secs(17))
+    );
     assert_eq!(config.durability, Durability::Normal);
+}
+
+#[test]
+fn the_log_of_a_mesh_covers_detection_and_grace() {
+    let age = |flags: &[&str]| resolve(flags, None).unwrap().core.log.age;
+    assert_eq!(age(&[]), Millis::secs(600));
+    assert_eq!(age(&["--grace", "1h"]), Millis::secs(3675));
+    assert_eq!(
+        age(&["--grace", "1h", "--mesh-log-age", "1m"]),
+        Millis::secs(60)
+    );
 }
 
 #[test]

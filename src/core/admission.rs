@@ -15,11 +15,7 @@ use crate::wire::{Fields, frames};
 impl Hello {
     /// How the session it asks for is recognised.
     pub(crate) fn kind(&self) -> Kind {
-        match (self.role, self.session_key) {
-            (PeerRole::Session, _) => Kind::Launched,
-            (PeerRole::ControlPlane, Some(_)) => Kind::ThrowAway,
-            (PeerRole::ControlPlane, None) => Kind::Member,
-        }
+        Kind::of(self.role, self.session_key.is_some())
     }
 }
 
@@ -33,8 +29,8 @@ impl Shard {
         fields: &Fields<'_>,
     ) {
         let hello = match kind {
-            "hello" => Hello::member(fields, t.now.wall),
-            "session_hello" => Hello::session(fields, t.now.wall),
+            "hello" => Hello::member(fields, t.now.wall, self.resume_key.as_ref()),
+            "session_hello" => Hello::session(fields, t.now.wall, self.resume_key.as_ref()),
             _ => {
                 t.send(
                     conn,
@@ -95,7 +91,8 @@ impl Shard {
         }
         mark(Mark::HelloAgain);
         let replaced = self.refresh(slot, &hello);
-        if let Some(ack) = self.hello_ack(slot, hello.role, &Welcome::Reattached) {
+        let welcome = Welcome::Reattached { missed: false };
+        if let Some(ack) = self.hello_ack(t.now.wall, slot, hello.role, &welcome) {
             self.reply(t, slot, ack);
         }
         self.persist_presence(t, slot);
@@ -103,11 +100,16 @@ impl Shard {
     }
 
     /// A verified hello at its mesh's home.
-    pub(crate) fn admit(&mut self, t: &mut Turn<'_>, conn: ConnId, hello: Box<Hello>) {
+    pub(crate) fn admit(&mut self, t: &mut Turn<'_>, conn: ConnId, mut hello: Box<Hello>) {
         let (mesh, member) = match self.find(&hello) {
             Ok(found) => found,
             Err(refusal) => return self.refuse(t, conn, refusal),
         };
+        let (kind, key) = (hello.kind(), hello.session_key);
+        let present = self.present(mesh, member, kind, key, &hello.session_id);
+        if let Err(refusal) = self.prove(t, &mut hello, present) {
+            return self.refuse(t, conn, refusal);
+        }
         if !self.replay.accept(t.now.mono, &hello.signature) {
             mark(Mark::Replayed);
             return self.refuse(
@@ -116,8 +118,7 @@ impl Shard {
                 Refusal::new("replayed", "hello rejected: replayed"),
             );
         }
-        let kind = hello.kind();
-        match self.present(mesh, member, kind, hello.session_key, &hello.session_id) {
+        match present {
             Some(slot) => self.reattach_or_contend(t, slot, conn, hello),
             None => self.admit_newcomer(t, conn, &hello, (mesh, member)),
         }

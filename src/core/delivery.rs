@@ -1,6 +1,5 @@
 //! Direct messages on their way from mailbox to socket and, confirmed, out of the store.
 
-use crate::effect::Effect;
 use crate::event::Event;
 use crate::ids::{PubKey, Seq};
 use crate::mailbox::Mailbox;
@@ -18,14 +17,21 @@ impl Shard {
             .designated(mesh, &mail)
             .filter(|slot| self.may_write(*slot, &mail));
         if let Some(slot) = recipient
+            && self.keeps_up(slot)
             && self.passes_queue(slot, mesh, &mail)
         {
             self.write(t, slot, mail);
             return;
         }
         let target = mail.target;
+        let awaited = self.somebody_has(mesh, &target);
         if let Some(found) = self.mesh_mut(mesh) {
-            found.mailbox_or(t.now.mono, target, Mailbox::new).put(mail);
+            let mailbox = found.mailbox_or(t.now.mono, target, Mailbox::new);
+            mailbox.put(mail);
+            if !awaited {
+                // Its row is enough until somebody comes for it.
+                mailbox.unload(t.now.mono);
+            }
         }
         if let Some(slot) = recipient {
             self.drain(t, slot);
@@ -35,6 +41,16 @@ impl Shard {
     /// The mailbox of a key, if anything waits for it.
     pub(crate) fn mailbox_mut(&mut self, mesh: MeshIx, key: &PubKey) -> Option<&mut Mailbox> {
         self.mesh_mut(mesh)?.mailboxes.get_mut(key)
+    }
+
+    /// Whether a session is present that could take mail for that key.
+    fn somebody_has(&self, mesh: MeshIx, key: &PubKey) -> bool {
+        let Some(found) = self.mesh(mesh) else {
+            return false;
+        };
+        let member = found.by_key.get(key).and_then(|ix| self.member(*ix));
+        found.by_session_key.contains_key(key)
+            || member.is_some_and(|member| !member.sessions.is_empty())
     }
 
     /// Whether a message may go before what its mailbox holds: if that is nothing, or if it is
@@ -94,7 +110,14 @@ impl Shard {
         })
     }
 
+    fn keeps_up(&self, slot: u32) -> bool {
+        self.peers
+            .get_slot(slot)
+            .is_some_and(|peer| peer.walk.is_none())
+    }
+
     fn write(&mut self, t: &mut Turn<'_>, slot: u32, mail: Mail) {
+        let mark = self.stamp();
         let Some(peer) = self.peers.get_slot_mut(slot) else {
             return;
         };
@@ -104,32 +127,34 @@ impl Shard {
             priority: mail.priority,
             recipients: 1,
         });
-        peer.outbox.push(mail);
+        peer.outbox.push(mail, mark);
+        if !peer.outbox.has_room() {
+            self.fall_behind(slot);
+        }
         self.watermark_after_push(t, slot);
     }
 
-    /// Writes everything a session may have now, oldest first, over its own and its member's mail.
-    pub(crate) fn drain(&mut self, t: &mut Turn<'_>, slot: u32) {
-        if self.shutting_down {
-            // Every socket has been told to close; the rows wait for the next broker.
+    /// Writes the message at that place of a mailbox.
+    pub(crate) fn write_mail(
+        &mut self,
+        t: &mut Turn<'_>,
+        slot: u32,
+        (mesh, key): (MeshIx, PubKey),
+        index: usize,
+    ) {
+        let Some(found) = self.mesh_mut(mesh) else {
             return;
+        };
+        let Some(mailbox) = found.mailboxes.get_mut(&key) else {
+            return;
+        };
+        let Some(mail) = mailbox.take(index) else {
+            return;
+        };
+        if mailbox.is_empty() {
+            found.mailboxes.remove(&key);
         }
-        while let Some((mesh, key, index)) = self.next_mail(slot) {
-            let Some(found) = self.mesh_mut(mesh) else {
-                return;
-            };
-            let Some(mailbox) = found.mailboxes.get_mut(&key) else {
-                return;
-            };
-            let Some(mail) = mailbox.take(index) else {
-                return;
-            };
-            if mailbox.is_empty() {
-                found.mailboxes.remove(&key);
-            }
-            self.write(t, slot, mail);
-        }
-        self.read_on(t, slot);
+        self.write(t, slot, mail);
     }
 
     /// Gives every online session of a member what it may have now.
@@ -138,13 +163,13 @@ impl Shard {
             return;
         };
         let mesh = self.mesh(owner.mesh);
-        if !mesh.is_some_and(|mesh| mesh.mailboxes.contains_key(&owner.key)) {
-            return;
-        }
+        let mail = mesh.is_some_and(|mesh| mesh.mailboxes.contains_key(&owner.key));
         let kinds = [Kind::Member, Kind::Launched, Kind::ThrowAway];
         let slots: Vec<u32> = kinds
             .iter()
             .flat_map(|kind| owner.online(*kind).values().rev().copied())
+            // One may have waited for mail that turned out not to be there.
+            .filter(|slot| mail || !self.keeps_up(*slot))
             .collect();
         for slot in slots {
             self.drain(t, slot);
@@ -162,13 +187,12 @@ impl Shard {
         ]
     }
 
-    /// Where the oldest message is that a session may have now.
-    fn next_mail(&self, slot: u32) -> Option<(MeshIx, PubKey, usize)> {
+    /// Where the oldest message is that a session may have now, if there is room for it.
+    pub(crate) fn next_mail(&self, slot: u32) -> Option<(Seq, MeshIx, PubKey, usize)> {
         let peer = self.peers.get_slot(slot)?;
         peer.conn()?;
         if !peer.outbox.has_room() {
             mark(Mark::OutboxFull);
-            return None;
         }
         let mesh = self.mesh(peer.mesh)?;
         let mut oldest: Option<(Seq, PubKey, usize)> = None;
@@ -188,7 +212,7 @@ impl Shard {
                 oldest = Some((seq, key, index));
             }
         }
-        oldest.map(|(_, key, index)| (peer.mesh, key, index))
+        oldest.map(|(seq, key, index)| (seq, peer.mesh, key, index))
     }
 
     /// The push of a message. `target` is the key of a direct one; multicast carries no ids of its
@@ -238,27 +262,6 @@ impl Shard {
         })
     }
 
-    /// A session has a new socket: what its old one may have swallowed is written again, first,
-    /// in order, under the same ids.
-    pub(crate) fn rewrite_unconfirmed(&mut self, t: &mut Turn<'_>, slot: u32) {
-        let Some(peer) = self.peers.get_slot_mut(slot) else {
-            return;
-        };
-        let Some(conn) = peer.conn() else { return };
-        let mut any = false;
-        for frame in peer.outbox.rewrite() {
-            t.fx.push(Effect::Send {
-                conn,
-                frame: frame.clone(),
-            });
-            mark(Mark::Rewritten);
-            any = true;
-        }
-        if any {
-            self.watermark_after_push(t, slot);
-        }
-    }
-
     /// Messages reached their recipient: their rows say so, and there is room for more.
     pub(crate) fn confirmed(&mut self, t: &mut Turn<'_>, slot: u32, mails: &[Mail]) {
         let mesh = self.peers.get_slot(slot).map(|peer| peer.mesh);
@@ -272,7 +275,7 @@ impl Shard {
                 mailbox.confirmed(mail.seq);
             }
         }
-        if !mails.is_empty() {
+        if !mails.is_empty() || !self.keeps_up(slot) {
             self.drain(t, slot);
         }
     }

@@ -91,6 +91,11 @@ impl Close {
         code: 1000,
         reason: "session_replaced",
     };
+    /// `goodbye`.
+    pub const GOODBYE: Self = Self {
+        code: 1000,
+        reason: "goodbye",
+    };
     /// `disconnect`.
     pub const DISCONNECTED: Self = Self {
         code: 1000,

@@ -66,6 +66,19 @@ pub enum Event {
         /// `rate_limit`, `too_large`, `no_recipient`, `parse_or_handler`, `storage`.
         reason: &'static str,
     },
+    /// A session came back, and its mesh's log no longer held all it had missed.
+    ReplayTruncated {
+        /// Which.
+        peer: PeerHandle,
+    },
+    /// A hello brought a resume token.
+    Resumed {
+        /// What came of it: `accepted`, or why the full handshake was needed (`malformed`,
+        /// `expired`, `foreign`, `forged`, `used`, `gone`).
+        result: &'static str,
+    },
+    /// A send was made again and got the answer of the first time.
+    SendRepeated,
     /// A recipient was skipped for want of a grant.
     GrantDenied {
         /// `dm` or `broadcast`.
@@ -94,7 +107,7 @@ pub enum Event {
 pub enum LeaseEnd {
     /// Grace ran out.
     Expired,
-    /// A throw-away connection closed cleanly.
+    /// `goodbye`, or a throw-away connection closed cleanly.
     Goodbye,
     /// `kick`.
     Kicked,

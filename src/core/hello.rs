@@ -4,11 +4,12 @@
 use serde_json::value::RawValue;
 
 use crate::effect::Close;
-use crate::identity::{AttestationText, HelloText, SessionHelloText, Signature, verify};
+use crate::identity::{AttestationText, HelloText, ResumeKey, SessionHelloText, Signature, Unfit};
 use crate::ids::PubKey;
 use crate::limits::{ATTESTATION_LIFE, GROUPS_MAX, HELLO_SKEW, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::proof::{Claimed, Proof, Prover};
 use crate::rows::{Group, PeerRole};
-use crate::time::Wall;
+use crate::time::{Millis, Wall};
 use crate::wire::{FieldError, Fields};
 
 /// A hello whose shape, timestamp and signatures hold. Whether its member exists, is not revoked
@@ -43,12 +44,18 @@ pub struct Hello {
     pub channel: Option<String>,
     /// For show.
     pub model: Option<String>,
+    /// How long it would stay present without a socket, in milliseconds (`leaseMs`), if it says.
+    pub lease: Option<Millis>,
     /// None if absent.
     pub groups: Option<Vec<Group>>,
     /// The hello's own signature, which is accepted once.
     pub signature: Signature,
     /// Until when the parent attestation holds.
     pub attested_until: Option<Wall>,
+    /// How far it is proven.
+    pub(crate) proof: Proof,
+    /// Why the resume token it brought did not serve.
+    pub(crate) unfit: Option<Unfit>,
 }
 
 /// Why a hello was refused: what the client is told, and the label it is counted under.
@@ -101,11 +108,17 @@ impl From<FieldError> for Refusal {
 }
 
 impl Hello {
-    /// Reads and checks a `hello`.
+    /// Reads and checks a `hello`; its signature not yet, if it brings a resume token made with
+    /// `key`.
     ///
     /// # Errors
     /// The first row of protocol.md §4 (1, 3, 4, 5) that fails.
-    pub fn member(fields: &Fields<'_>, now: Wall) -> Result<Self, Refusal> {
+    pub fn member(
+        fields: &Fields<'_>,
+        now: Wall,
+        key: Option<&ResumeKey>,
+    ) -> Result<Self, Refusal> {
+        let mut prover = prover(fields);
         let session_key = claimed_session_key(fields)?;
         let timestamp = fresh(fields, now).ok_or_else(|| Refusal::hello("timestamp_skew"))?;
         let pubkey = fields.lenient_str("pubkey").unwrap_or_default();
@@ -122,24 +135,44 @@ impl Hello {
             pubkey: &pubkey,
             timestamp,
         };
-        if !verify(&member_key, text.text().as_bytes(), &signature) {
-            return Err(Refusal::hello("bad_signature"));
-        }
-        Ok(Self {
+        prover.claim(Claimed {
+            key: member_key,
+            text: text.text(),
+            signature,
+            refusal: Refusal::hello("bad_signature"),
+        })?;
+        let hello = Self {
             role: PeerRole::ControlPlane,
             member_key_exact: PubKey::parse(&pubkey).is_some(),
             session_key,
             attested_until: None,
             parent_member_id: None,
             ..common(fields, mesh_id.into_owned(), member_key, signature)?
-        })
+        };
+        hello.settled(prover, key, now)
     }
 
-    /// Reads and checks a `session_hello`.
+    fn settled(
+        mut self,
+        prover: Prover,
+        key: Option<&ResumeKey>,
+        now: Wall,
+    ) -> Result<Self, Refusal> {
+        (self.proof, self.unfit) = prover.settle(&self, key, now)?;
+        Ok(self)
+    }
+
+    /// Reads and checks a `session_hello`; its signatures not yet, if it brings a resume token made
+    /// with `key`.
     ///
     /// # Errors
     /// The first row of protocol.md §5 (1, 2, 3, 5, 6) that fails.
-    pub fn session(fields: &Fields<'_>, now: Wall) -> Result<Self, Refusal> {
+    pub fn session(
+        fields: &Fields<'_>,
+        now: Wall,
+        key: Option<&ResumeKey>,
+    ) -> Result<Self, Refusal> {
+        let mut prover = prover(fields);
         let Some(session_key) = fields.pubkey("sessionPubkey") else {
             return Err(bad_session_pubkey());
         };
@@ -149,7 +182,7 @@ impl Hello {
                 "parentMemberPubkey must be 64 lowercase hex chars",
             ));
         };
-        let attested_until = attestation(fields, &session_key, &member_key, now)?;
+        let attested_until = attestation(fields, (&session_key, &member_key), now, &mut prover)?;
         let timestamp = fresh(fields, now)
             .ok_or_else(|| Refusal::session("timestamp_skew", "session_timestamp_skew"))?;
         let signature = signature(fields.lenient_str("signature").as_deref())
@@ -161,11 +194,14 @@ impl Hello {
             session_pubkey: &session_key.to_string(),
             timestamp,
         };
-        if !verify(&session_key, text.text().as_bytes(), &signature) {
-            return Err(Refusal::session("bad_signature", "session_bad_signature"));
-        }
+        prover.claim(Claimed {
+            key: session_key,
+            text: text.text(),
+            signature,
+            refusal: Refusal::session("bad_signature", "session_bad_signature"),
+        })?;
         let parent_member_id = fields.opt_str("parentMemberId", NAME_BYTES_MAX)?;
-        Ok(Self {
+        let hello = Self {
             role: PeerRole::Session,
             member_key_exact: true,
             session_key: Some(session_key),
@@ -174,7 +210,8 @@ impl Hello {
                 .filter(|id| !id.is_empty())
                 .map(std::borrow::Cow::into_owned),
             ..common(fields, mesh_id.into_owned(), member_key, signature)?
-        })
+        };
+        hello.settled(prover, key, now)
     }
 }
 
@@ -210,10 +247,32 @@ fn common(
         peer_type: text("peerType", NAME_BYTES_MAX)?,
         channel: text("channel", NAME_BYTES_MAX)?,
         model: text("model", NAME_BYTES_MAX)?,
+        lease: lease(fields)?,
         groups,
         signature,
         attested_until: None,
+        proof: Proof::Signed,
+        unfit: None,
     })
+}
+
+/// With the `resumeToken` of a hello, if it has one; what is no text is none.
+fn prover(fields: &Fields<'_>) -> Prover {
+    let token = fields.lenient_str("resumeToken");
+    let token = token.filter(|token| !token.is_empty());
+    Prover::new(token.map(std::borrow::Cow::into_owned))
+}
+
+/// `leaseMs`: any number; what is out of bounds is clamped, not refused.
+fn lease(fields: &Fields<'_>) -> Result<Option<Millis>, FieldError> {
+    let wanted = fields.opt_number("leaseMs")?;
+    // 2^52 ms is 142 000 years: beyond it only the clamp counts.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and 2^52"
+    )]
+    Ok(wanted.map(|ms| Millis(ms.clamp(0.0, 4_503_599_627_370_496.0) as u64)))
 }
 
 /// Checks number and length of groups a client names.
@@ -278,9 +337,9 @@ fn whole_millis(number: f64) -> Option<Wall> {
 /// Checks the parent attestation (protocol.md §5, checks 3 and 5); returns when it runs out.
 fn attestation(
     fields: &Fields<'_>,
-    session_key: &PubKey,
-    member_key: &PubKey,
+    (session_key, member_key): (&PubKey, &PubKey),
     now: Wall,
+    prover: &mut Prover,
 ) -> Result<Wall, Refusal> {
     let raw: Option<&RawValue> = fields.json("parentAttestation", "an object").ok().flatten();
     let attestation = raw
@@ -318,11 +377,11 @@ fn attestation(
         session_pubkey: &session_key.to_string(),
         expires_at,
     };
-    if !verify(member_key, text.text().as_bytes(), &signature) {
-        return Err(Refusal::attestation(
-            "bad_signature",
-            "attestation_bad_signature",
-        ));
-    }
+    prover.claim(Claimed {
+        key: *member_key,
+        text: text.text(),
+        signature,
+        refusal: Refusal::attestation("bad_signature", "attestation_bad_signature"),
+    })?;
     Ok(expires_at)
 }

@@ -35,6 +35,43 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
 
+/// A place in everything a shard wrote and did: rises with every session that begins, every entry
+/// of every log, every push and every ping, so that one number, carried by a ping, confirms all
+/// that was written before it. Rises across restarts too, so that rows may keep it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// Where a process begins to count whose first message gets `seq`: sequences of two boots
+    /// are at least 2^28 apart, so that each boot has 2^40 places of its own.
+    pub(crate) fn first(seq: Seq) -> Self {
+        Self(seq.0.saturating_mul(4096))
+    }
+}
+
+/// What others are told of a presence has an id that can be made again: who hears it once more
+/// after a crash can tell that it is the same. Written in the form of a random UUID (RFC 9562 §5.4),
+/// as clients know it.
+#[must_use]
+pub fn news_id(presence_id: &str, event: &str, at: Option<Position>) -> String {
+    let at = at.map_or(0, |at| at.0);
+    let text = format!("{presence_id} {event} {at}");
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(text.as_bytes());
+    let [high, low]: [u64; 2] = std::array::from_fn(|half| {
+        let bytes = digest.iter().skip(8 * half).take(8);
+        bytes.fold(0, |number, byte| (number << 8) | u64::from(*byte))
+    });
+    let (high, low) = (high & !0xf000 | 0x4000, low & (u64::MAX >> 2) | 1 << 63);
+    let (time, version) = (high >> 32, high & 0xffff_ffff);
+    format!(
+        "{time:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        version >> 16,
+        version & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
+}
+
 /// An ed25519 public key: a member's or a session's. Written as 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PubKey(pub [u8; 32]);
@@ -106,6 +143,18 @@ mod tests {
         assert!(PubKey::parse_any_case(&text.to_uppercase()).is_some());
         assert_eq!(PubKey::parse(&text[1..]), None);
         assert_eq!(PubKey::parse(&format!("{}zz", &text[2..])), None);
+    }
+
+    #[test]
+    fn the_same_news_has_the_same_id() {
+        let id = news_id("presence", "peer_left", None);
+        assert_eq!(id, news_id("presence", "peer_left", None));
+        assert_ne!(id, news_id("presence", "peer_joined", None));
+        assert_ne!(id, news_id("presence", "peer_left", Some(Position(1))));
+        let lengths: Vec<_> = id.split('-').map(str::len).collect();
+        assert_eq!(lengths, [8, 4, 4, 4, 12]);
+        assert_eq!(&id[14..15], "4");
+        assert!("89ab".contains(&id[19..20]), "{id}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Rows as a journal of what peers were told (design.md §6): from a session to its row, and back.
 
-use crate::peer::{Kind, Lease, OwedJoin, PeerConn};
+use crate::ids::Position;
+use crate::peer::{About, Kind, Lease, MemberIx, MeshIx, OwedJoin, PeerConn};
 use crate::rows::{AuditRow, PeerStateRow, PresenceRow, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::time::Mono;
@@ -9,11 +10,13 @@ impl Shard {
     /// Ends the row, and tells others when that is durable: told sooner, they would be told again
     /// by a broker that crashed in between.
     pub(crate) fn record_end(&mut self, t: &mut Turn<'_>, peer: &PeerConn) {
+        let ended = self.stamp();
         let end = StoreOp::PresenceEnd {
             id: peer.presence_id.to_string(),
             at: t.now.wall,
+            ended,
         };
-        let farewell = self.farewell(t, peer);
+        let farewell = self.farewell(t, peer, ended);
         let token = self.wait(Waiting::Left(peer.mesh));
         if let Some(mesh) = self.mesh_mut(peer.mesh) {
             mesh.farewells.push_back((token, farewell));
@@ -85,7 +88,13 @@ impl Shard {
             generation: peer.attaches,
             attested_until: peer.attested_until,
             boot_epochs: peer.boot_epochs,
-            announced: peer.owed.is_none(),
+            grace: Some(peer.grace),
+            began: Position(peer.order),
+            joined: peer.about.joined,
+            shown: peer.about.shown,
+            cursor: peer.cursor,
+            heard: peer.about.heard,
+            known: peer.about.known,
         }
     }
 
@@ -155,45 +164,28 @@ impl Shard {
     /// What a stored row says, if its mesh and member are still there and nobody else has its
     /// identity.
     pub(crate) fn peer_of_row(
-        &mut self,
+        &self,
         t: &Turn<'_>,
         row: PresenceRow,
         until: Mono,
-    ) -> Option<PeerConn> {
-        let mesh = *self.mesh_ids.get(row.mesh_id.as_str())?;
-        let member = *self.member_ids.get(row.member_id.as_str())?;
-        if self.member(member)?.revoked_at.is_some() {
-            return None;
-        }
-        let kind = match (row.role, row.session_pubkey) {
-            (crate::rows::PeerRole::Session, _) => Kind::Launched,
-            (crate::rows::PeerRole::ControlPlane, Some(_)) => Kind::ThrowAway,
-            (crate::rows::PeerRole::ControlPlane, None) => Kind::Member,
+    ) -> Result<PeerConn, Box<PresenceRow>> {
+        let Some((mesh, member)) = self.place_of_row(&row) else {
+            return Err(Box::new(row));
         };
+        let kind = Kind::of(row.role, row.session_pubkey.is_some());
         if self
             .present(mesh, member, kind, row.session_pubkey, &row.session_id)
             .is_some()
         {
-            return None;
+            return Err(Box::new(row));
         }
-        let owed = (!row.announced).then(|| {
-            Box::new(OwedJoin {
-                frame: None,
-                before: u64::MAX,
-            })
-        });
-        let order = self.next_order();
+        let owed = row
+            .joined
+            .is_none()
+            .then(|| Box::new(OwedJoin { frame: None }));
         let unseen = t.now.wall.since(row.last_ping_at);
-        let about = crate::peer::About {
-            pid: row.pid,
-            hostname: row.hostname.map(String::into_boxed_str),
-            peer_type: row.peer_type.map(String::into_boxed_str),
-            channel: row.channel.map(String::into_boxed_str),
-            model: row.model.map(String::into_boxed_str),
-            profile: serde_json::from_str(&row.profile).unwrap_or_default(),
-            ..crate::peer::About::default()
-        };
-        Some(PeerConn {
+        let about = self.about_of_row(t, &row);
+        Ok(PeerConn {
             presence_id: row.id.into(),
             mesh,
             member,
@@ -201,8 +193,9 @@ impl Shard {
             session_id: row.session_id.into(),
             session_key: row.session_pubkey,
             lease: Lease::Grace(until),
+            grace: self.config.grace_of(row.grace),
             lease_timer: None,
-            order,
+            order: row.began.0,
             attached: 0,
             attaches: row.generation,
             name: row.display_name.into(),
@@ -223,8 +216,42 @@ impl Shard {
             owed,
             watermark_timer: None,
             outbox: crate::outbox::Outbox::default(),
+            cursor: row.cursor,
+            walk: None,
             replies: crate::replies::Replies::default(),
             rivalry: None,
         })
+    }
+
+    /// The mesh of a stored row, and its member, if that may still be there.
+    fn place_of_row(&self, row: &PresenceRow) -> Option<(MeshIx, MemberIx)> {
+        let mesh = *self.mesh_ids.get(row.mesh_id.as_str())?;
+        let member = *self.member_ids.get(row.member_id.as_str())?;
+        let active = self.member(member)?.revoked_at.is_none();
+        active.then_some((mesh, member))
+    }
+
+    /// What a stored row says of its client, and of what that client has heard.
+    fn about_of_row(&self, t: &Turn<'_>, row: &PresenceRow) -> About {
+        // Who was online has heard all that was told before; who was away, up to its cursor.
+        let (heard, known) = match row.lease_until {
+            None => (self.booted, self.booted),
+            Some(_) => (row.heard, row.known),
+        };
+        let text = |text: &Option<String>| text.as_deref().map(Into::into);
+        About {
+            pid: row.pid,
+            hostname: text(&row.hostname),
+            peer_type: text(&row.peer_type),
+            channel: text(&row.channel),
+            model: text(&row.model),
+            profile: serde_json::from_str(&row.profile).unwrap_or_default(),
+            joined: row.joined,
+            shown: row.shown,
+            heard,
+            known,
+            noted: (row.cursor, t.now.mono),
+            ..About::default()
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::input::Closing;
 use crate::limits::BOOT_EPOCHS_MAX;
 use crate::marks::{Mark, mark};
 use crate::peer::{Kind, Lease, PeerConn};
-use crate::rows::{PresenceRow, StoreOp};
+use crate::rows::{EndedRow, PresenceRow, StoreOp};
 use crate::shard::{Shard, Timer, Turn};
 use crate::time::Millis;
 
@@ -57,7 +57,8 @@ impl Shard {
     /// socket, if any, is closed and from here on stale.
     pub(crate) fn attach(&mut self, t: &mut Turn<'_>, slot: u32, conn: ConnId) {
         self.stop_attachment_timers(slot);
-        let attached = self.next_order();
+        self.note_known(slot);
+        let attached = self.stamp().0;
         let Some(handle) = self.peers.renew(slot) else {
             return;
         };
@@ -144,7 +145,11 @@ impl Shard {
     /// Online -> Grace. Silent; the socket must be gone or told to go.
     pub(crate) fn begin_grace(&mut self, t: &mut Turn<'_>, slot: u32) {
         self.stop_attachment_timers(slot);
-        let until = t.now.mono.after(self.config.grace);
+        self.note_known(slot);
+        let Some(grace) = self.peers.get_slot(slot).map(|peer| peer.grace) else {
+            return;
+        };
+        let until = t.now.mono.after(grace);
         // From here on the old attachment's handle finds nothing.
         let Some(handle) = self.peers.renew(slot) else {
             return;
@@ -157,16 +162,20 @@ impl Shard {
         peer.replies.clear();
         let id = peer.presence_id.to_string();
         let last_ping_at = t.now.wall_at(peer.last_seen);
+        let (cursor, heard, known) = (peer.cursor, peer.about.heard, peer.about.known);
         let (member, kind, attached) = (peer.member, peer.kind, peer.attached);
         if let Some(member) = self.member_mut(member) {
             member.online_mut(kind).remove(&attached);
         }
         self.save_peer_state(t, slot);
-        let until = t.now.wall.after(self.config.grace);
+        let until = t.now.wall.after(grace);
         t.persist(StoreOp::PresenceGrace {
             id: id.clone(),
             until,
             last_ping_at,
+            cursor,
+            heard,
+            known,
         });
         t.observe(Event::GraceBegan {
             peer: handle,
@@ -236,6 +245,9 @@ impl Shard {
         if mesh.by_session_id.get(&identity) == Some(&slot) {
             mesh.by_session_id.remove(&identity);
         }
+        if let Some(key) = peer.session_key {
+            mesh.known.remember(key, peer.member);
+        }
         if let Some(key) = peer.session_key
             && mesh.by_session_key.get(&key) == Some(&slot)
         {
@@ -278,14 +290,22 @@ impl Shard {
         std::hash::BuildHasher::hash_one(&self.hasher, (member, kind, session_id))
     }
 
+    /// boot -> none: a row whose member was revoked meanwhile.
+    fn not_restored(&mut self, t: &mut Turn<'_>, row: &PresenceRow) {
+        mark(Mark::RestoreRefused);
+        let (at, ended) = (t.now.wall, self.stamp());
+        let id = row.id.clone();
+        t.persist(StoreOp::PresenceEnd { id, at, ended });
+        self.ended_found(t, &EndedRow::of(row, at, ended));
+    }
+
     /// boot -> Grace: a row that was not disconnected becomes a lease again, told to nobody.
     pub(crate) fn restore(&mut self, t: &mut Turn<'_>, row: PresenceRow) {
-        let id = row.id.clone();
         // No lease has more left than it was given, whatever became of the clock.
         let remaining = row
             .lease_until
             .map_or(Millis(0), |until| until.since(t.now.wall))
-            .min(self.config.grace);
+            .min(self.config.grace_of(row.grace));
         // A lease that nobody claims is not extended for ever (design.md §6).
         let left = if row.boot_epochs <= BOOT_EPOCHS_MAX {
             remaining.max(self.config.restart_grace)
@@ -294,12 +314,12 @@ impl Shard {
             remaining
         };
         let until = t.now.mono.after(left);
-        let Some(peer) = self.peer_of_row(t, row, until) else {
-            mark(Mark::RestoreRefused);
-            t.persist(StoreOp::PresenceEnd { id, at: t.now.wall });
-            return;
+        let peer = match self.peer_of_row(t, row, until) {
+            Ok(peer) => peer,
+            Err(row) => return self.not_restored(t, &row),
         };
         mark(Mark::Restored);
+        let id = peer.presence_id.to_string();
         let handle = self.enter(t, peer);
         let Some(peer) = self.peers.get_mut(handle) else {
             return;
@@ -311,11 +331,13 @@ impl Shard {
             let due = t.now.mono.after(left);
             peer.working_timer = Some(self.wheel.insert(due, Timer::Working(handle.slot)));
         }
-        let last_ping_at = t.now.wall_at(peer.last_seen);
         t.persist(StoreOp::PresenceGrace {
             id,
             until: t.now.wall.after(left),
-            last_ping_at,
+            last_ping_at: t.now.wall_at(peer.last_seen),
+            cursor: peer.cursor,
+            heard: peer.about.heard,
+            known: peer.about.known,
         });
     }
 }

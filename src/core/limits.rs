@@ -1,5 +1,6 @@
 //! Every number of the core with its unit, its source and its relation to the others.
 
+pub use crate::log::LogLimits;
 use crate::time::Millis;
 
 /// Longest accepted difference between a hello's timestamp and the broker's clock
@@ -54,6 +55,28 @@ pub const OUTBOUND_BYTES_MAX: usize = 1024 * 1024;
 /// After a burst, a watermark ping follows within this (design.md §5).
 pub const WATERMARK_DELAY: Millis = Millis::secs(1);
 
+/// How often a mesh's log is looked at for what everybody has confirmed, while there is anything
+/// that not all have.
+pub const LOG_WATCHED: Millis = Millis::secs(30);
+
+/// How often the cursor of a session is written to its row, at most: what a session hears again
+/// after a crash of the broker, and one write per session and that time at the most.
+pub const CURSOR_NOTED: Millis = Millis::secs(30);
+
+/// Sends per shard that are known by what their senders called them, so that a repeat is found
+/// out; a send repeated after more than so many others counts as new.
+pub const REPEATS_MAX: usize = 1 << 18;
+
+/// A resume token serves for this long at most, and never longer than the attestation that was
+/// verified: as long as an attestation may last.
+pub const RESUME_LIFE: Millis = ATTESTATION_LIFE;
+
+/// Shortest grace a session may ask for (`leaseMs`): about a reconnect.
+pub const GRACE_MIN: Millis = Millis::secs(1);
+
+/// Ended sessions of one mesh whose keys are remembered, so that mail for them is kept.
+pub const KNOWN_KEYS_MAX: usize = 16_384;
+
 /// Boots after which a lease that nobody claims is no longer extended (design.md §6).
 pub const BOOT_EPOCHS_MAX: u8 = 3;
 
@@ -98,6 +121,8 @@ const _: () = assert!(CONFLICT_ANSWER.0 < CONFLICT_WINDOW.0);
 pub struct Config {
     /// How long a session stays present without a socket.
     pub grace: Millis,
+    /// Longest grace a session may ask for (`leaseMs`).
+    pub max_grace: Millis,
     /// Grace granted at boot to every lease found in the store (design.md §6).
     pub restart_grace: Millis,
     /// A ping is due this long after the last proof of life.
@@ -114,12 +139,26 @@ pub struct Config {
     pub send_rate: u32,
     /// Sends a member may make at once.
     pub send_burst: u32,
+    /// What each mesh remembers of what it said to many, for those who were away.
+    pub log: LogLimits,
+}
+
+impl Config {
+    /// The grace of a session that asks for `wanted`.
+    #[must_use]
+    pub fn grace_of(&self, wanted: Option<Millis>) -> Millis {
+        let most = self.max_grace.max(self.grace);
+        wanted.map_or(self.grace, |wanted| {
+            wanted.max(GRACE_MIN.min(self.grace)).min(most)
+        })
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             grace: Millis::secs(90),
+            max_grace: Millis::secs(3600),
             restart_grace: Millis::secs(90),
             ping_interval: Millis::secs(30),
             pong_timeout: Millis::secs(75),
@@ -128,6 +167,11 @@ impl Default for Config {
             max_message_bytes: 65_536,
             send_rate: 60,
             send_burst: 10,
+            log: LogLimits {
+                entries: 16_384,
+                bytes: 8 * 1024 * 1024,
+                age: Millis::secs(600),
+            },
         }
     }
 }

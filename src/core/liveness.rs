@@ -3,7 +3,7 @@
 use crate::attachment::Attachment;
 use crate::effect::Effect;
 use crate::event::Event;
-use crate::ids::{ConnId, PeerHandle};
+use crate::ids::{ConnId, PeerHandle, Position};
 use crate::limits::WATERMARK_DELAY;
 use crate::marks::{Mark, mark};
 use crate::peer::Lease;
@@ -56,10 +56,20 @@ impl Shard {
         let Ok(watermark) = <[u8; 8]>::try_from(payload).map(u64::from_be_bytes) else {
             return;
         };
+        let watermark = Position(watermark);
         let Some(peer) = self.peers.get_mut(handle) else {
             return;
         };
         let confirmed = peer.outbox.pong(watermark);
+        // Only the latest ping says how much of the log was written before it.
+        if watermark == peer.outbox.pinged() {
+            let read = peer.walk.as_mut().map_or(watermark, |walk| {
+                walk.unconfirmed = 0;
+                walk.pinged
+            });
+            peer.cursor = peer.cursor.max(read);
+            self.note_cursor(t, handle.slot);
+        }
         if !confirmed.is_empty() {
             mark(Mark::WatermarkConfirmed);
         }
@@ -100,10 +110,11 @@ impl Shard {
         }
         // The first ping comes early, so that sessions that attached together part.
         if peer.last_ping.is_none() || t.now.mono >= peer.ping_due(ping_interval) {
-            peer.last_ping = Some(t.now.mono);
-            let watermark = peer.outbox.watermark();
-            t.fx.push(Effect::Ping { conn, watermark });
+            self.ping_watermark(t, handle);
         }
+        let Some(peer) = self.peers.get_mut(handle) else {
+            return;
+        };
         let ping_due = peer.ping_due(ping_interval);
         peer.lease_timer = Some(
             self.wheel
@@ -140,13 +151,31 @@ impl Shard {
         }
     }
 
-    fn ping_watermark(&mut self, t: &mut Turn<'_>, handle: PeerHandle) {
+    /// Pings, unless the last ping is still under way: only the latest counts in full, so that a
+    /// slow client must not be overtaken by the next.
+    pub(crate) fn ask_watermark(&mut self, t: &mut Turn<'_>, handle: PeerHandle) {
+        if self
+            .peers
+            .get(handle)
+            .is_some_and(|peer| !peer.outbox.awaits_pong())
+        {
+            self.ping_watermark(t, handle);
+        }
+    }
+
+    /// Writes a ping that stands behind everything written so far.
+    pub(crate) fn ping_watermark(&mut self, t: &mut Turn<'_>, handle: PeerHandle) {
+        let written = self.stamp();
         let Some(peer) = self.peers.get_mut(handle) else {
             return;
         };
         if let Lease::Online(conn) = peer.lease {
             peer.last_ping = Some(t.now.mono);
-            let watermark = peer.outbox.watermark();
+            peer.outbox.ping(written);
+            if let Some(walk) = &mut peer.walk {
+                walk.pinged = walk.next;
+            }
+            let watermark = written.0;
             t.fx.push(Effect::Ping { conn, watermark });
         }
     }

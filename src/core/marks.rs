@@ -116,6 +116,24 @@ marks! {
     Shutdown,
     /// A session key passed to the sibling that claims it.
     KeyInherited,
+    /// The end of a presence was told by the broker after the one that ended it.
+    LeaveRecalled,
+    /// A message to many was put back into the log at boot.
+    SaidRecalled,
+    /// A cursor was written to its row.
+    CursorNoted,
+    /// A send was made again.
+    SendRepeated,
+    /// The log dropped what an online session waited for.
+    Overtaken,
+    /// A resume token stood for signatures.
+    Resumed,
+    /// A resume token was used before, or its session is gone.
+    TokenUsed,
+    /// A resume token was none.
+    TokenUnfit,
+    /// Somebody came back to less than it missed.
+    ReplayTruncated,
 }
 
 /// Notes that a point was reached.

@@ -8,11 +8,14 @@ use serde_json::value::RawValue;
 use crate::Hasher;
 use crate::bucket::Bucket;
 use crate::ids::{PubKey, Token};
+use crate::known::Known;
+use crate::log::Log;
 use crate::mailbox::Mailbox;
 use crate::peer::{Kind, MemberIx, MeshIx};
 use crate::presence::Farewell;
 use crate::rows::{Group, MemberRow, MeshRow, PeerStateRow};
 use crate::time::{Mono, Wall};
+use crate::wheel::TimerKey;
 
 /// One mesh and everything that is looked up by its key.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct Mesh {
     pub(crate) members: Vec<MemberIx>,
     /// Present sessions by the order their leases began: what fan-out and lists walk.
     pub(crate) roster: BTreeMap<u64, u32>,
+    /// Session keys that were present once.
+    pub(crate) known: Known,
     /// Which session is reached by a session key.
     pub(crate) by_session_key: HashMap<PubKey, u32, Hasher>,
     /// Sessions by the hash of (member, kind, session id), checked on use.
@@ -35,6 +40,10 @@ pub(crate) struct Mesh {
     pub(crate) farewells: VecDeque<(Token, Farewell)>,
     /// Undelivered direct messages by the key they are for; no entry means none.
     pub(crate) mailboxes: HashMap<PubKey, Mailbox, Hasher>,
+    /// What was said to many.
+    pub(crate) log: Log,
+    /// When it is looked after: who has confirmed it, and what may be forgotten.
+    pub(crate) burst: Option<(Mono, TimerKey)>,
     /// Keys whose mail the disk did not give, to be asked for again.
     pub(crate) unread: Vec<PubKey>,
     /// How many mailboxes there may be before the outdated are looked for.
@@ -55,10 +64,13 @@ impl Mesh {
             by_key: HashMap::with_hasher(hasher.clone()),
             members: Vec::new(),
             roster: BTreeMap::new(),
+            known: Known::new(hasher),
             by_session_key: HashMap::with_hasher(hasher.clone()),
             by_session_id: HashMap::with_hasher(hasher.clone()),
             farewells: VecDeque::new(),
             mailboxes: HashMap::with_hasher(hasher.clone()),
+            log: Log::default(),
+            burst: None,
             unread: Vec::new(),
             mailboxes_swept: MAILBOXES_FEW,
         };

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::ids::{PubKey, Seq};
+use crate::ids::{Position, PubKey, Seq};
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
 use crate::rows::Priority;
 
@@ -31,7 +31,7 @@ pub(crate) struct Mail {
 #[derive(Debug)]
 struct Written {
     mail: Mail,
-    mark: u64,
+    mark: Position,
 }
 
 /// Messages of one session, in the order written, oldest first.
@@ -39,8 +39,13 @@ struct Written {
 pub(crate) struct Outbox {
     written: VecDeque<Written>,
     bytes: usize,
-    mark: u64,
-    pinged: u64,
+    /// How many of them have been written to the present socket.
+    rewritten: usize,
+    /// Where the last ping of this attachment was.
+    pinged: Position,
+    /// The last of them that came back.
+    ponged: Position,
+    since_ping: usize,
     acknowledges: bool,
 }
 
@@ -51,49 +56,74 @@ impl Outbox {
     }
 
     /// Takes a message that is being written now.
-    pub(crate) fn push(&mut self, mail: Mail) {
-        self.mark += 1;
+    pub(crate) fn push(&mut self, mail: Mail, mark: Position) {
         self.bytes += mail.frame.len();
-        self.written.push_back(Written {
-            mail,
-            mark: self.mark,
-        });
+        self.written.push_back(Written { mail, mark });
+        self.rewritten = self.written.len();
+        self.since_ping += 1;
     }
 
-    /// A new attachment: marks start anew, and everything unconfirmed is written again, in order.
-    pub(crate) fn rewrite(&mut self) -> impl Iterator<Item = &Bytes> {
-        self.pinged = 0;
-        self.mark = self.written.len() as u64;
-        for (mark, written) in (1..).zip(&mut self.written) {
-            written.mark = mark;
-        }
-        self.written.iter().map(|written| &written.mail.frame)
+    /// A new attachment: its socket has been written nothing.
+    pub(crate) fn begin_attachment(&mut self) {
+        self.rewritten = 0;
+        self.pinged = Position::default();
+        self.ponged = Position::default();
+        self.since_ping = 0;
     }
 
-    /// The watermark for a ping that is being written now.
-    pub(crate) fn watermark(&mut self) -> u64 {
-        self.pinged = self.mark;
-        self.mark
+    /// The next unconfirmed message that the present socket has not been written.
+    pub(crate) fn next_rewrite(&self) -> Option<Seq> {
+        self.written
+            .get(self.rewritten)
+            .map(|written| written.mail.seq)
+    }
+
+    /// Writes that message again, under the same id.
+    pub(crate) fn rewrite(&mut self, mark: Position) -> Option<Bytes> {
+        let written = self.written.get_mut(self.rewritten)?;
+        written.mark = mark;
+        self.rewritten += 1;
+        self.since_ping += 1;
+        Some(written.mail.frame.clone())
+    }
+
+    /// A ping is being written now, behind everything up to `mark`.
+    pub(crate) fn ping(&mut self, mark: Position) {
+        self.pinged = mark;
+        self.since_ping = 0;
+    }
+
+    /// Where the last ping of this attachment was.
+    pub(crate) fn pinged(&self) -> Position {
+        self.pinged
+    }
+
+    /// Whether the last ping has not come back yet.
+    pub(crate) fn awaits_pong(&self) -> bool {
+        self.pinged > self.ponged
     }
 
     /// Whether something was written since the last ping.
     pub(crate) fn unpinged(&self) -> bool {
-        self.mark > self.pinged
+        self.since_ping > 0
     }
 
     /// Whether so much was written since the last ping that waiting for the next one would stall.
+    /// For its bytes one ping is under way at a time: a client may take many at once for an attack.
     pub(crate) fn wants_ping(&self) -> bool {
-        self.mark - self.pinged >= (OUTBOX_MESSAGES_MAX / 2) as u64
-            || (self.unpinged() && self.bytes >= OUTBOX_BYTES_MAX / 2)
+        let heavy = self.bytes >= OUTBOX_BYTES_MAX / 2;
+        self.since_ping >= OUTBOX_MESSAGES_MAX / 2
+            || (self.unpinged() && heavy && !self.awaits_pong())
     }
 
     /// A pong of the current attachment returned `watermark`; gives what that confirms. A
     /// watermark never sent confirms nothing.
-    pub(crate) fn pong(&mut self, watermark: u64) -> Vec<Mail> {
+    pub(crate) fn pong(&mut self, watermark: Position) -> Vec<Mail> {
         let mut confirmed = Vec::new();
         if watermark > self.pinged {
             return confirmed;
         }
+        self.ponged = self.ponged.max(watermark);
         // A client that acks keeps its word for the newest half of the bound; the watermark
         // decides for what it left unacknowledged beyond that.
         let keep = if self.acknowledges {
@@ -102,7 +132,7 @@ impl Outbox {
             0
         };
         let full = !self.has_room();
-        while let Some(front) = self.written.front() {
+        while let Some(front) = self.written.front().filter(|_| self.rewritten > 0) {
             if front.mark > watermark || (self.written.len() <= keep && !full) {
                 break;
             }
@@ -114,6 +144,9 @@ impl Outbox {
     fn remove(&mut self, index: usize) -> Option<Mail> {
         let written = self.written.remove(index)?;
         self.bytes -= written.mail.frame.len();
+        if index < self.rewritten {
+            self.rewritten -= 1;
+        }
         Some(written.mail)
     }
 
@@ -146,6 +179,7 @@ impl Outbox {
     /// Gives everything up: the lease ended.
     pub(crate) fn take_all(&mut self) -> Vec<Mail> {
         self.bytes = 0;
+        self.rewritten = 0;
         self.written.drain(..).map(|written| written.mail).collect()
     }
 
@@ -178,18 +212,26 @@ pub(crate) mod tests {
 
     fn filled(count: u64) -> Outbox {
         let mut outbox = Outbox::default();
-        (1..=count).for_each(|seq| outbox.push(mail(seq)));
+        (1..=count).for_each(|seq| outbox.push(mail(seq), Position(seq)));
         outbox
+    }
+
+    fn rewritten(outbox: &mut Outbox, mut mark: u64) -> Vec<Bytes> {
+        std::iter::from_fn(|| {
+            mark += 1;
+            outbox.rewrite(Position(mark))
+        })
+        .collect()
     }
 
     #[test]
     fn a_pong_confirms_what_was_written_before_its_ping_and_no_more() {
         let mut outbox = filled(3);
-        assert_eq!(outbox.watermark(), 3);
-        outbox.push(mail(4));
-        assert!(outbox.pong(4).is_empty(), "never sent");
-        assert_eq!(seqs(&outbox.pong(3)), [1, 2, 3]);
-        assert!(outbox.pong(3).is_empty(), "repeated");
+        outbox.ping(Position(3));
+        outbox.push(mail(4), Position(4));
+        assert!(outbox.pong(Position(4)).is_empty(), "never sent");
+        assert_eq!(seqs(&outbox.pong(Position(3))), [1, 2, 3]);
+        assert!(outbox.pong(Position(3)).is_empty(), "repeated");
         assert_eq!(outbox.len(), 1);
     }
 
@@ -197,33 +239,48 @@ pub(crate) mod tests {
     fn a_client_that_acks_is_believed_over_the_watermark() {
         let mut outbox = filled(4);
         assert_eq!(seqs(&outbox.acknowledge(Some(Seq(2)), None)), [2]);
-        let mark = outbox.watermark();
-        assert!(outbox.pong(mark).is_empty());
+        outbox.ping(Position(4));
+        assert!(outbox.pong(Position(4)).is_empty());
         assert_eq!(seqs(&outbox.acknowledge(None, Some("c4"))), [4]);
-        assert_eq!(outbox.rewrite().count(), 2);
+        outbox.begin_attachment();
+        assert_eq!(rewritten(&mut outbox, 4).len(), 2);
     }
 
     #[test]
     fn the_watermark_bounds_what_an_acking_client_left_out() {
-        let mut outbox = filled(OUTBOX_MESSAGES_MAX as u64);
+        let full = OUTBOX_MESSAGES_MAX as u64;
+        let mut outbox = filled(full);
         outbox.acknowledge(Some(Seq(1)), None);
-        outbox.push(mail(5000));
+        outbox.push(mail(5000), Position(full + 1));
         assert!(!outbox.has_room());
-        let mark = outbox.watermark();
-        assert!(!outbox.pong(mark).is_empty());
+        outbox.ping(Position(full + 1));
+        assert!(!outbox.pong(Position(full + 1)).is_empty());
         assert!(outbox.has_room());
     }
 
     #[test]
     fn rewriting_keeps_the_order_and_forgets_old_marks() {
         let mut outbox = filled(3);
-        outbox.watermark();
-        outbox.acknowledge(Some(Seq(1)), None);
-        assert_eq!(
-            outbox.rewrite().cloned().collect::<Vec<_>>(),
-            ["frame 2", "frame 3"]
-        );
-        assert!(outbox.pong(2).is_empty(), "a pong to the old socket's ping");
-        assert_eq!(outbox.watermark(), 2);
+        outbox.ping(Position(3));
+        assert_eq!(seqs(&outbox.pong(Position(1))), [1]);
+        outbox.begin_attachment();
+        assert!(outbox.pong(Position(3)).is_empty(), "an old socket's ping");
+        assert_eq!(outbox.next_rewrite(), Some(Seq(2)));
+        assert_eq!(rewritten(&mut outbox, 10), ["frame 2", "frame 3"]);
+        assert!(outbox.pong(Position(3)).is_empty(), "not pinged yet");
+        outbox.ping(Position(12));
+        assert_eq!(seqs(&outbox.pong(Position(11))), [2]);
+    }
+
+    #[test]
+    fn what_the_new_socket_has_not_been_written_is_confirmed_by_no_pong() {
+        let mut outbox = filled(3);
+        outbox.begin_attachment();
+        outbox.rewrite(Position(4));
+        outbox.ping(Position(4));
+        assert_eq!(seqs(&outbox.pong(Position(4))), [1]);
+        assert_eq!(outbox.next_rewrite(), Some(Seq(2)));
+        assert_eq!(seqs(&outbox.acknowledge(Some(Seq(3)), None)), [3]);
+        assert_eq!(rewritten(&mut outbox, 5), ["frame 2"]);
     }
 }

@@ -4,7 +4,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::ids::Seq;
+use crate::ids::{Position, Seq};
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
 use crate::outbox::{Mail, Outbox, tests::mail};
 
@@ -28,7 +28,9 @@ enum Step {
     /// It acknowledges what was never written.
     AcknowledgeNothing,
     /// A new socket.
-    Rewrite,
+    Attach,
+    /// So many unconfirmed messages are written to it again.
+    Rewrite(usize),
     /// The lease ends.
     TakeAll,
 }
@@ -44,7 +46,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => pong.prop_map(|(nth, off)| Step::Pong { nth, off }),
         3 => acknowledge.prop_map(|(nth, by_seq, by_client)| Step::Acknowledge { nth, by_seq, by_client }),
         1 => Just(Step::AcknowledgeNothing),
-        1 => Just(Step::Rewrite),
+        1 => Just(Step::Attach),
+        2 => (1_usize..4).prop_map(Step::Rewrite),
         1 => Just(Step::TakeAll),
     ]
 }
@@ -55,10 +58,15 @@ struct Pair {
     outbox: Outbox,
     /// Unconfirmed, oldest first, with marks.
     model: Vec<(Mail, u64)>,
-    /// Written on this attachment.
+    /// The last place written to.
     marks: u64,
+    /// How many of them this attachment has been written.
+    rewritten: usize,
+    since_ping: usize,
     /// Watermarks sent on this attachment.
     pings: Vec<u64>,
+    /// The highest of them that came back.
+    ponged: u64,
     acknowledges: bool,
     last: u64,
 }
@@ -72,8 +80,11 @@ impl Pair {
         match *step {
             Step::Push { count, large } => (0..count).for_each(|_| self.push(large)),
             Step::Ping => {
-                assert_eq!(self.outbox.watermark(), self.marks);
+                // A place of its own, as the shard gives it.
+                self.marks += 1;
+                self.outbox.ping(Position(self.marks));
                 self.pings.push(self.marks);
+                self.since_ping = 0;
             }
             Step::Pong { nth, off } => {
                 let sent = self.pings.iter().rev().nth(nth).copied();
@@ -91,16 +102,20 @@ impl Pair {
                 }
             }
             Step::AcknowledgeNothing => self.acknowledge(Some(Seq(u64::MAX)), Some("none")),
-            Step::Rewrite => self.rewrite(),
+            Step::Attach => self.attach(),
+            Step::Rewrite(count) => self.rewrite(count),
             Step::TakeAll => {
                 let expected: Vec<Seq> = self.model.drain(..).map(|(mail, _)| mail.seq).collect();
                 assert_eq!(seqs(&self.outbox.take_all()), expected);
+                self.rewritten = 0;
             }
         }
         self.check();
     }
 
     fn push(&mut self, large: bool) {
+        // What is unconfirmed goes before what is new.
+        self.rewrite(usize::MAX);
         if !self.outbox.has_room() {
             return;
         }
@@ -119,14 +134,17 @@ impl Pair {
         };
         self.marks += 1;
         self.model.push((new.clone(), self.marks));
-        self.outbox.push(new);
+        self.outbox.push(new, Position(self.marks));
+        self.rewritten += 1;
+        self.since_ping += 1;
     }
 
     /// The longest beginning that the pong covers; of a client that acknowledges by itself the
     /// newest half of the bound is left to it, unless the outbox was full.
     fn pong(&mut self, watermark: u64) {
         let sent = watermark <= self.pings.last().copied().unwrap_or(0);
-        let covered = self.model.iter().take_while(|(_, mark)| *mark <= watermark);
+        let written = self.model.iter().take(self.rewritten);
+        let covered = written.take_while(|(_, mark)| *mark <= watermark);
         let covered = if sent { covered.count() } else { 0 };
         let left_to_it = if self.acknowledges && self.has_room() {
             OUTBOX_MESSAGES_MAX / 2
@@ -139,12 +157,18 @@ impl Pair {
             .drain(..count)
             .map(|(mail, _)| mail.seq)
             .collect();
+        if sent {
+            self.ponged = self.ponged.max(watermark);
+        }
+        let watermark = Position(watermark);
         assert_eq!(seqs(&self.outbox.pong(watermark)), expected);
         assert!(
             self.outbox.pong(watermark).len() <= covered,
             "confirmed again"
         );
-        self.model.drain(..self.model.len() - self.outbox.len());
+        let again = self.model.len() - self.outbox.len();
+        self.model.drain(..again);
+        self.rewritten -= count + again;
     }
 
     fn acknowledge(&mut self, seq: Option<Seq>, client: Option<&str>) {
@@ -152,6 +176,7 @@ impl Pair {
         // The broker's id names one message; the sender's is for those who know no other.
         let named = self.model.iter().any(|(mail, _)| Some(mail.seq) == seq);
         let mut expected = Vec::new();
+        let (mut index, rewritten) = (0, self.rewritten);
         self.model.retain(|(mail, _)| {
             let is_meant = if named {
                 Some(mail.seq) == seq
@@ -159,24 +184,36 @@ impl Pair {
                 client.is_some() && mail.client_message_id.as_deref() == client
             };
             expected.extend(is_meant.then_some(mail.seq));
+            if is_meant && index < rewritten {
+                self.rewritten -= 1;
+            }
+            index += 1;
             !is_meant
         });
         assert_eq!(seqs(&self.outbox.acknowledge(seq, client)), expected);
     }
 
-    fn rewrite(&mut self) {
-        let frames: Vec<_> = self.outbox.rewrite().cloned().collect();
-        let expected: Vec<_> = self
-            .model
-            .iter()
-            .map(|(mail, _)| mail.frame.clone())
-            .collect();
-        assert_eq!(frames, expected);
-        for (mark, (_, written)) in (1..).zip(&mut self.model) {
-            *written = mark;
-        }
-        self.marks = self.model.len() as u64;
+    fn attach(&mut self) {
+        self.outbox.begin_attachment();
+        self.rewritten = 0;
+        self.since_ping = 0;
         self.pings.clear();
+        self.ponged = 0;
+    }
+
+    fn rewrite(&mut self, count: usize) {
+        for _ in 0..count {
+            let next = self.model.get_mut(self.rewritten);
+            let seq = next.as_ref().map(|(mail, _)| mail.seq);
+            assert_eq!(self.outbox.next_rewrite(), seq);
+            let Some((mail, mark)) = next else { return };
+            self.marks += 1;
+            *mark = self.marks;
+            let frame = Some(mail.frame.clone());
+            assert_eq!(self.outbox.rewrite(Position(self.marks)), frame);
+            self.rewritten += 1;
+            self.since_ping += 1;
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -190,11 +227,11 @@ impl Pair {
     fn check(&self) {
         assert_eq!(self.outbox.len(), self.model.len());
         assert_eq!(self.outbox.has_room(), self.has_room());
-        let pinged = self.pings.last().copied().unwrap_or(0);
-        let unpinged = self.marks - pinged;
+        let unpinged = self.since_ping;
         assert_eq!(self.outbox.unpinged(), unpinged > 0);
-        let urgent = unpinged >= (OUTBOX_MESSAGES_MAX / 2) as u64
-            || (unpinged > 0 && self.bytes() >= OUTBOX_BYTES_MAX / 2);
+        let asked = self.pings.last().is_some_and(|last| *last > self.ponged);
+        let heavy = self.bytes() >= OUTBOX_BYTES_MAX / 2;
+        let urgent = unpinged >= OUTBOX_MESSAGES_MAX / 2 || (unpinged > 0 && heavy && !asked);
         assert_eq!(self.outbox.wants_ping(), urgent);
         for seq in self.last.saturating_sub(3)..=self.last {
             let there = self.model.iter().any(|(mail, _)| mail.seq == Seq(seq));

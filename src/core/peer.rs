@@ -5,7 +5,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::attachment::Challenger;
-use crate::ids::{ConnId, PubKey};
+use crate::ids::{ConnId, Position, PubKey};
+use crate::log::Walk;
 use crate::outbox::Outbox;
 use crate::replies::Replies;
 use crate::rows::{Group, PeerRole, Stats, Status, StatusSource};
@@ -54,6 +55,17 @@ pub(crate) struct About {
     pub(crate) stats: Option<Box<str>>,
     /// What of the reported stats has been added to the member's saved state.
     pub(crate) stats_saved: Stats,
+    /// Where the log tells of its join.
+    pub(crate) joined: Option<Position>,
+    /// Where the log last tells of its visibility.
+    pub(crate) shown: Option<Position>,
+    /// Up to where it is taken to have heard who came and went: beyond its cursor only after a
+    /// restart of the broker.
+    pub(crate) heard: Position,
+    /// Up to where its sockets were written the log, whether it confirmed it or not.
+    pub(crate) known: Position,
+    /// The cursor as its row has it, and since when.
+    pub(crate) noted: (Position, Mono),
 }
 
 /// A session's takeovers of late, to damp two hosts that fight over one key (design.md §8.1).
@@ -66,14 +78,13 @@ pub(crate) struct Rivalry {
     pub(crate) challenger: Option<Challenger>,
 }
 
-/// A join that others have not been told of.
+/// A join that those who were there before have not been told of; who comes later learns of it
+/// from lists.
 #[derive(Debug)]
 pub(crate) struct OwedJoin {
     /// What they are told: the session as it joined. None if a broker crashed that should have
     /// told them, and perhaps had.
     pub(crate) frame: Option<Bytes>,
-    /// Sessions of this order and later learn of it from their lists.
-    pub(crate) before: u64,
 }
 
 /// One session.
@@ -86,6 +97,8 @@ pub(crate) struct PeerConn {
     pub(crate) session_id: Box<str>,
     pub(crate) session_key: Option<PubKey>,
     pub(crate) lease: Lease,
+    /// How long it stays present without a socket.
+    pub(crate) grace: Millis,
     /// Online: the next liveness check; in grace: the end.
     pub(crate) lease_timer: Option<TimerKey>,
     /// Place in the mesh's roster: the order in which leases began.
@@ -114,8 +127,23 @@ pub(crate) struct PeerConn {
     pub(crate) owed: Option<Box<OwedJoin>>,
     pub(crate) watermark_timer: Option<TimerKey>,
     pub(crate) outbox: Outbox,
+    /// Up to where it has confirmed the mesh's log.
+    pub(crate) cursor: Position,
+    /// While it does not keep up with the log.
+    pub(crate) walk: Option<Box<Walk>>,
     pub(crate) replies: Replies,
     pub(crate) rivalry: Option<Box<Rivalry>>,
+}
+
+impl Kind {
+    /// Of a session that came by such a hello, with a session key or without.
+    pub(crate) fn of(role: PeerRole, keyed: bool) -> Self {
+        match (role, keyed) {
+            (PeerRole::Session, _) => Self::Launched,
+            (PeerRole::ControlPlane, true) => Self::ThrowAway,
+            (PeerRole::ControlPlane, false) => Self::Member,
+        }
+    }
 }
 
 impl PeerConn {

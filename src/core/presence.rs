@@ -3,45 +3,25 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::ids::{PubKey, Token};
+use crate::ids::{Position, PubKey, Token, news_id};
+use crate::log::{Subject, What};
 use crate::marks::{Mark, mark};
-use crate::peer::{Kind, MemberIx, MeshIx, OwedJoin, PeerConn};
+use crate::peer::{Kind, MeshIx, OwedJoin, PeerConn};
 use crate::rows::{PeerStateRow, StoreOp, Told};
 use crate::shard::{Shard, Turn};
 use crate::wire::frames;
-
-/// A join or a leave, and who is to hear of it.
-#[derive(Debug)]
-struct News {
-    mesh: MeshIx,
-    kind: Kind,
-    member: MemberIx,
-    /// Whose it is: a session is told nothing of itself.
-    order: u64,
-    /// Sessions of this order and later knew it when they came.
-    before: u64,
-    frame: Bytes,
-}
-
-impl News {
-    fn of(peer: &PeerConn, before: u64, frame: Bytes) -> Self {
-        Self {
-            mesh: peer.mesh,
-            kind: peer.kind,
-            member: peer.member,
-            order: peer.order,
-            before,
-            frame,
-        }
-    }
-}
 
 /// What is told of a lease that ended, when its row says so.
 #[derive(Debug)]
 pub(crate) struct Farewell {
     id: Box<str>,
-    join: Option<News>,
-    leave: News,
+    mesh: MeshIx,
+    /// The join, if the lease ended before that was told.
+    join: Option<(Subject, Bytes)>,
+    joined: Option<Position>,
+    /// The last news of its visibility, which the leave takes back.
+    shown: Option<Position>,
+    leave: (Subject, Bytes),
 }
 
 impl Shard {
@@ -74,25 +54,6 @@ impl Shard {
         })
     }
 
-    /// Sends a frame to every online session of a mesh that `wanted` takes, in roster order.
-    pub(crate) fn send_to_mesh(
-        &self,
-        t: &mut Turn<'_>,
-        mesh: MeshIx,
-        frame: &Bytes,
-        wanted: impl Fn(u32, &PeerConn) -> bool,
-    ) {
-        let Some(mesh) = self.mesh(mesh) else { return };
-        for slot in mesh.roster.values() {
-            if let Some(peer) = self.peers.get_slot(*slot)
-                && let Some(conn) = peer.conn()
-                && wanted(*slot, peer)
-            {
-                t.send(conn, frame.clone());
-            }
-        }
-    }
-
     /// The row of a new lease is durable.
     pub(crate) fn joined(&mut self, t: &mut Turn<'_>, slot: u32, order: u64) {
         if self.peers.get_slot(slot).is_some_and(|p| p.order == order) {
@@ -114,23 +75,37 @@ impl Shard {
             return;
         };
         let id = peer.presence_id.to_string();
-        let news = News::of(peer, owed.before, frame);
-        self.tell(t, &news);
-        let told = Told::Join;
+        let (mesh, who) = (peer.mesh, subject(peer, peer.order));
+        let joined = self.tell_join(t, mesh, id, (who, frame));
+        if let Some(peer) = self.peers.get_slot_mut(slot) {
+            peer.about.joined = Some(joined);
+        }
+    }
+
+    fn tell_join(
+        &mut self,
+        t: &mut Turn<'_>,
+        mesh: MeshIx,
+        id: String,
+        (who, frame): (Subject, Bytes),
+    ) -> Position {
+        let at = self.stamp();
+        self.publish(t, mesh, at, (What::Joined { who, ended: None }, frame));
+        let told = Told::Join(at);
         t.persist(StoreOp::PresenceTold { id, told });
+        at
     }
 
     /// Owes others the join of a session, as it is now; `saved` is what its member had saved.
     pub(crate) fn owe_join(&mut self, t: &Turn<'_>, slot: u32, saved: Option<&PeerStateRow>) {
         let frame = self.join_frame(t, slot, saved);
         if let Some(peer) = self.peers.get_slot_mut(slot) {
-            let before = peer.order;
-            peer.owed = Some(Box::new(OwedJoin { frame, before }));
+            peer.owed = Some(Box::new(OwedJoin { frame }));
         }
     }
 
-    fn join_frame(
-        &mut self,
+    pub(crate) fn join_frame(
+        &self,
         t: &Turn<'_>,
         slot: u32,
         saved: Option<&PeerStateRow>,
@@ -140,8 +115,8 @@ impl Shard {
         } else {
             "peer_joined"
         };
-        let message_id = self.mint.uuid_v4();
         let peer = self.peers.get_slot(slot)?;
+        let message_id = news_id(&peer.presence_id, "joined", None);
         let data = frames::PeerEvent {
             name: &peer.name,
             pubkey: self.public_key(peer),
@@ -150,15 +125,6 @@ impl Shard {
             summary: saved.and_then(|row| row.last_summary.as_deref()),
         };
         Some(self.system_push(t, &message_id, (peer.mesh, event), data))
-    }
-
-    /// Tells those whose sessions began before the news.
-    fn tell(&self, t: &mut Turn<'_>, news: &News) {
-        self.send_to_mesh(t, news.mesh, &news.frame, |_, peer| {
-            peer.order != news.order
-                && peer.order < news.before
-                && hears_of(peer, news.kind, news.member)
-        });
     }
 
     /// Notes the join of a new session.
@@ -186,26 +152,40 @@ impl Shard {
 
     /// What others are to be told of a session that has left every index already: the end, and
     /// the join if it ends before that was told.
-    pub(crate) fn farewell(&mut self, t: &Turn<'_>, gone: &PeerConn) -> Farewell {
+    pub(crate) fn farewell(&self, t: &Turn<'_>, gone: &PeerConn, ended: Position) -> Farewell {
         let owed = gone.owed.as_ref();
         let join = owed.and_then(|owed| {
             mark(Mark::LeftUntold);
-            Some(News::of(gone, owed.before, owed.frame.clone()?))
+            Some((subject(gone, gone.order), owed.frame.clone()?))
         });
+        let pubkey = self.public_key(gone);
+        let frame = self.leave_frame(t, gone.mesh, (&gone.presence_id, &gone.name), pubkey);
+        Farewell {
+            id: gone.presence_id.clone(),
+            mesh: gone.mesh,
+            join,
+            joined: gone.about.joined,
+            shown: gone.about.shown,
+            leave: (subject(gone, ended.0), frame),
+        }
+    }
+
+    /// What others are told of the end of a presence, by its id and name.
+    pub(crate) fn leave_frame(
+        &self,
+        t: &Turn<'_>,
+        mesh: MeshIx,
+        (id, name): (&str, &str),
+        pubkey: PubKey,
+    ) -> Bytes {
         let data = frames::PeerEvent {
-            name: &gone.name,
-            pubkey: self.public_key(gone),
+            name,
+            pubkey,
             groups: None,
             last_seen_at: None,
             summary: None,
         };
-        let message_id = self.mint.uuid_v4();
-        let frame = self.system_push(t, &message_id, (gone.mesh, "peer_left"), data);
-        Farewell {
-            id: gone.presence_id.clone(),
-            join,
-            leave: News::of(gone, self.next_order(), frame),
-        }
+        self.system_push(t, &news_id(id, "left", None), (mesh, "peer_left"), data)
     }
 
     /// The end of a lease is durable.
@@ -216,7 +196,7 @@ impl Shard {
             farewells.remove(index)
         });
         if let Some((_, farewell)) = farewell {
-            self.announce_left(t, &farewell);
+            self.announce_left(t, farewell);
         }
     }
 
@@ -230,7 +210,7 @@ impl Shard {
             .mesh_mut(mesh)
             .and_then(|mesh| mesh.farewells.pop_front())
         {
-            self.announce_left(t, &farewell);
+            self.announce_left(t, farewell);
         }
         let slots = self.mesh(mesh).map(|mesh| mesh.roster.values());
         let owing = |slot: &u32| {
@@ -247,46 +227,81 @@ impl Shard {
 
     /// What became of a lease that ended: told to whoever heard, or would have heard, of its join
     /// (design.md §8.2).
-    pub(crate) fn announce_left(&self, t: &mut Turn<'_>, gone: &Farewell) {
-        for news in gone.join.iter().chain([&gone.leave]) {
-            self.tell(t, news);
+    pub(crate) fn announce_left(&mut self, t: &mut Turn<'_>, gone: Farewell) {
+        let id = gone.id.to_string();
+        let mut joined = gone.joined;
+        if let Some(join) = gone.join {
+            joined = Some(self.tell_join(t, gone.mesh, id.clone(), join));
         }
-        t.persist(StoreOp::PresenceTold {
-            id: gone.id.to_string(),
-            told: Told::Leave,
-        });
+        let left = self.tell_leave(t, gone.mesh, (id, joined), gone.leave);
+        if let (Some(shown), Some(found)) = (gone.shown, self.mesh_mut(gone.mesh)) {
+            found.log.supersede(shown, left);
+        }
+    }
+
+    /// Tells that a session left, which had joined there.
+    pub(crate) fn tell_leave(
+        &mut self,
+        t: &mut Turn<'_>,
+        mesh: MeshIx,
+        (id, joined): (String, Option<Position>),
+        (who, frame): (Subject, Bytes),
+    ) -> Position {
+        let at = self.stamp();
+        self.publish(t, mesh, at, (What::Left { who, joined }, frame));
+        let told = Told::Leave(at);
+        t.persist(StoreOp::PresenceTold { id, told });
+        at
     }
 
     /// A session hid or showed itself: told to all others.
     pub(crate) fn announce_visibility(&mut self, t: &mut Turn<'_>, slot: u32) {
         self.announce_joined(t, slot);
-        let Some(peer) = self.peers.get_slot(slot) else {
+        let at = self.stamp();
+        let Some((mesh, entry)) = self.visibility_news(t, slot, at) else {
             return;
         };
-        let (mesh, name, pubkey) = (peer.mesh, peer.name.clone(), self.public_key(peer));
+        self.publish(t, mesh, at, entry);
+        let peer = self.peers.get_slot_mut(slot);
+        let earlier = peer.and_then(|peer| peer.about.shown.replace(at));
+        if let (Some(earlier), Some(found)) = (earlier, self.mesh_mut(mesh)) {
+            found.log.supersede(earlier, at);
+        }
+    }
+
+    /// What others are told, at that place, of whether a session hides.
+    pub(crate) fn visibility_news(
+        &self,
+        t: &Turn<'_>,
+        slot: u32,
+        at: Position,
+    ) -> Option<(MeshIx, (What, Bytes))> {
+        let peer = self.peers.get_slot(slot)?;
         let event = if peer.visible {
             "peer_visible"
         } else {
             "peer_hidden"
         };
         let data = frames::PeerEvent {
-            name: &name,
-            pubkey,
+            name: &peer.name,
+            pubkey: self.public_key(peer),
             groups: None,
             last_seen_at: None,
             summary: None,
         };
-        let message_id = self.mint.uuid_v4();
-        let frame = self.system_push(t, &message_id, (mesh, event), data);
-        self.send_to_mesh(t, mesh, &frame, |other, _| other != slot);
+        let message_id = news_id(&peer.presence_id, "shown", Some(at));
+        let frame = self.system_push(t, &message_id, (peer.mesh, event), data);
+        let (order, superseded) = (peer.order, None);
+        Some((peer.mesh, (What::Visibility { order, superseded }, frame)))
     }
 }
 
-/// Whether a peer is told of joins and leaves: of launched sessions all others are, siblings
-/// included; of a `hello` connection all but its own member.
-fn hears_of(listener: &PeerConn, kind: Kind, member: MemberIx) -> bool {
-    match kind {
-        Kind::Launched => true,
-        Kind::ThrowAway | Kind::Member => listener.member != member,
+/// A session as the news of it names it.
+pub(crate) fn subject(peer: &PeerConn, before: u64) -> Subject {
+    Subject {
+        kind: peer.kind,
+        member: peer.member,
+        order: peer.order,
+        before,
     }
 }

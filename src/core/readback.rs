@@ -43,6 +43,10 @@ impl Shard {
             };
             self.query(t, token, query, Waiting::Mailbox(mesh, key));
         }
+        // Also if a sibling asked.
+        if self.hidden_before(slot, Seq(u64::MAX)) {
+            self.fall_behind(slot);
+        }
     }
 
     /// Mail that nobody present may have, such as what the only session of a member sent to its own

@@ -3,13 +3,12 @@
 //! two seconds the newcomer is refused.
 
 use crate::attachment::{Attachment, Challenger};
-use crate::effect::Effect;
 use crate::event::Event;
 use crate::hello::{Hello, Refusal};
 use crate::ids::ConnId;
 use crate::limits::{CONFLICT_ANSWER, CONFLICT_TAKEOVERS, CONFLICT_WINDOW, REPEATED_HELLOS};
 use crate::marks::{Mark, mark};
-use crate::peer::{Lease, Rivalry};
+use crate::peer::Rivalry;
 use crate::shard::{Shard, Timer, Turn};
 use crate::time::Mono;
 
@@ -41,9 +40,9 @@ impl Shard {
         let Some(peer) = self.peers.get_slot_mut(slot) else {
             return;
         };
-        let Lease::Online(incumbent) = peer.lease else {
+        if peer.conn().is_none() {
             return self.reattach(t, slot, conn, &hello);
-        };
+        }
         let rivalry = recent(&mut peer.rivalry, t.now.mono);
         if rivalry.challenger.is_some() {
             return self.refuse_rival(t, slot, conn);
@@ -56,7 +55,6 @@ impl Shard {
         let deadline = t.now.mono.after(CONFLICT_ANSWER);
         let timer = self.wheel.insert(deadline, Timer::Conflict(slot));
         rivalry.challenger = Some(Challenger { conn, hello, timer });
-        let watermark = peer.outbox.watermark();
         self.attachments.set(
             conn,
             Attachment::Contending {
@@ -64,10 +62,9 @@ impl Shard {
                 held: Vec::new(),
             },
         );
-        t.fx.push(Effect::Ping {
-            conn: incumbent,
-            watermark,
-        });
+        if let Some(handle) = self.peers.handle_of(slot) {
+            self.ping_watermark(t, handle);
+        }
     }
 
     /// Whether a socket that has joined may say hello once more.

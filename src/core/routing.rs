@@ -1,9 +1,8 @@
 //! From a target to its recipients (protocol.md §8).
 
-use crate::event::Event;
 use crate::ids::PubKey;
-use crate::peer::{MeshIx, PeerConn};
-use crate::shard::{Shard, Turn};
+use crate::peer::{MemberIx, PeerConn};
+use crate::shard::Shard;
 
 /// A parsed `targetSpec`. Forms are exact and case-sensitive (protocol.md §8.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +29,14 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Whom a direct message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Recipient {
+    pub(crate) key: PubKey,
+    /// Nobody has that key now.
+    pub(crate) deferred: bool,
+}
+
 /// Why a direct message cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoRecipient {
@@ -45,13 +52,13 @@ pub(crate) enum NoRecipient {
 
 impl Shard {
     /// Whether a direct message from the session in `slot` may be sent to `key` (protocol.md §8.2
-    /// checks 3 and 4).
+    /// checks 3 and 4), and to whom: one who is there, or one whose return it waits for.
     pub(crate) fn check_direct(
         &self,
         slot: u32,
         sender: &PeerConn,
         key: Option<PubKey>,
-    ) -> Result<PubKey, NoRecipient> {
+    ) -> Result<Recipient, NoRecipient> {
         let key = key.ok_or(NoRecipient::Absent)?;
         let mesh = self.mesh(sender.mesh).ok_or(NoRecipient::Absent)?;
         let holder = mesh
@@ -66,8 +73,11 @@ impl Shard {
             self.member(*ix)
                 .is_some_and(|m| m.sessions.values().any(|other| *other != slot))
         });
-        let owner = by_session.or(by_member).and_then(|ix| self.member(ix));
-        let owner = owner.ok_or(NoRecipient::Absent)?;
+        let present = by_session.or(by_member);
+        let owner = present.or_else(|| self.absent_owner(sender, &key));
+        let owner = owner
+            .and_then(|ix| self.member(ix))
+            .ok_or(NoRecipient::Absent)?;
         let sender_key = self
             .member(sender.member)
             .map(|m| m.key)
@@ -76,54 +86,24 @@ impl Shard {
         if !owner.allows(&sender_key, None).dm {
             return Err(NoRecipient::Blocked);
         }
-        Ok(key)
+        Ok(Recipient {
+            key,
+            deferred: present.is_none(),
+        })
     }
 
-    /// Sends a multicast frame to everybody it is for: online, visible, of another member, in the
-    /// group if there is one, and willing (protocol.md §8.4). Gives how many got it.
-    pub(crate) fn multicast(
-        &self,
-        t: &mut Turn<'_>,
-        sender: &PeerConn,
-        group: Option<&str>,
-        frame: &bytes::Bytes,
-    ) -> u64 {
-        let Some(sender_key) = self.member(sender.member).map(|m| m.key) else {
-            return 0;
-        };
-        let mut recipients = 0;
-        for (member, peer) in self.others(sender.mesh, sender) {
-            if !peer.visible || group.is_some_and(|group| !peer.in_group(group)) {
-                continue;
-            }
-            if !member
-                .allows(&sender_key, sender.session_key.as_ref())
-                .broadcast
-            {
-                t.observe(Event::GrantDenied { cap: "broadcast" });
-                continue;
-            }
-            if let Some(conn) = peer.conn() {
-                t.send(conn, frame.clone());
-                recipients += 1;
-            }
+    /// Whose a known key is that nobody present has. The sender's own keys are none to wait for.
+    fn absent_owner(&self, sender: &PeerConn, key: &PubKey) -> Option<MemberIx> {
+        let mesh = self.mesh(sender.mesh)?;
+        if sender.session_key == Some(*key) {
+            return None;
         }
-        recipients
-    }
-
-    fn others<'s>(
-        &'s self,
-        mesh: MeshIx,
-        sender: &'s PeerConn,
-    ) -> impl Iterator<Item = (&'s crate::mesh::Member, &'s PeerConn)> {
-        let slots = self
-            .mesh(mesh)
-            .into_iter()
-            .flat_map(|mesh| mesh.roster.values());
-        slots
-            .filter_map(|slot| self.peers.get_slot(*slot))
-            .filter(move |peer| peer.member != sender.member)
-            .filter_map(|peer| self.member(peer.member).map(|member| (member, peer)))
+        let by_member = mesh.by_key.get(key).copied();
+        let by_member = by_member.filter(|owner| *owner != sender.member);
+        by_member.or_else(|| mesh.known.owner(key)).filter(|owner| {
+            self.member(*owner)
+                .is_some_and(|member| member.revoked_at.is_none())
+        })
     }
 }
 

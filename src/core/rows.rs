@@ -1,9 +1,13 @@
 //! What the store keeps, as the core sees it: rows read at boot, operations to make durable,
 //! questions only the disk can answer. Column meanings: protocol.md §24.
 
-use crate::ids::{PubKey, Seq};
+use crate::ids::{Position, PubKey, Seq};
 use crate::mint::MessageId;
-use crate::time::Wall;
+use crate::time::{Millis, Wall};
+
+mod ops;
+
+pub use ops::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, Told};
 
 /// `[{name, role?}]`: a group a session belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -172,14 +176,93 @@ pub struct PresenceRow {
     pub last_ping_at: Wall,
     /// In grace until then; None while online.
     pub lease_until: Option<Wall>,
+    /// How long it stays present without a socket, if it is not the default.
+    pub grace: Option<Millis>,
     /// Generation of the latest attachment.
     pub generation: u32,
     /// The parent attestation verified last holds until then.
     pub attested_until: Option<Wall>,
     /// Boots since somebody last attached.
     pub boot_epochs: u8,
-    /// Others were told that it joined.
-    pub announced: bool,
+    /// Its place among the leases of its mesh: when it began.
+    pub began: Position,
+    /// Where others were told that it joined; None if they have not been.
+    pub joined: Option<Position>,
+    /// Where others were last told that it hid or showed itself.
+    pub shown: Option<Position>,
+    /// Up to where it has confirmed what its mesh said to many.
+    pub cursor: Position,
+    /// Up to where it is taken to have heard who came and went, if that is beyond its cursor.
+    pub heard: Position,
+    /// Up to where its sockets were written what its mesh said, if that is beyond its cursor.
+    pub known: Position,
+}
+
+/// A presence whose lease ended, as far as that matters to those who come back.
+#[derive(Clone, Debug)]
+pub struct EndedRow {
+    /// The presence id.
+    pub id: String,
+    /// Its mesh.
+    pub mesh_id: String,
+    /// Its member.
+    pub member_id: String,
+    /// The session key, if it had one.
+    pub session_pubkey: Option<PubKey>,
+    /// hello or `session_hello`.
+    pub role: PeerRole,
+    /// The name it went by.
+    pub display_name: String,
+    /// Its place among the leases of its mesh.
+    pub began: Position,
+    /// Where its lease ended.
+    pub ended: Position,
+    /// Where others were told that it joined, if they were.
+    pub joined: Option<Position>,
+    /// Where others were told that it left, if they were.
+    pub left: Option<Position>,
+    /// When it ended.
+    pub ended_at: Wall,
+}
+
+impl EndedRow {
+    /// Of a presence that ended then and there, and of which nobody has been told that it did.
+    #[must_use]
+    pub fn of(row: &PresenceRow, ended_at: Wall, ended: Position) -> Self {
+        Self {
+            id: row.id.clone(),
+            mesh_id: row.mesh_id.clone(),
+            member_id: row.member_id.clone(),
+            session_pubkey: row.session_pubkey,
+            role: row.role,
+            display_name: row.display_name.clone(),
+            began: row.began,
+            ended,
+            joined: row.joined,
+            left: None,
+            ended_at,
+        }
+    }
+}
+
+/// A send that its sender may repeat, found at boot.
+#[derive(Clone, Debug)]
+pub struct SentRow {
+    /// The mesh.
+    pub mesh_id: String,
+    /// Who sent it.
+    pub sender_member_id: String,
+    /// The sender's own id for it.
+    pub client_message_id: String,
+}
+
+/// Where what is known of a mesh's log begins.
+#[derive(Clone, Debug)]
+pub struct LogRow {
+    /// The mesh.
+    pub mesh_id: String,
+    /// What was said up to here is no longer known.
+    pub since: Position,
 }
 
 /// What a member's key-less `hello` finds again after its lease ended (protocol.md §6.7).
@@ -277,6 +360,10 @@ pub struct MessageRow {
     pub request_fingerprint: Option<String>,
     /// What it answers.
     pub reply_to_id: Option<String>,
+    /// Where its mesh's log has it, if it is to many.
+    pub position: Option<Position>,
+    /// Whether nobody had the key when it was accepted, as its sender was told.
+    pub deferred: bool,
 }
 
 /// One audit entry; the store chains and hashes it (protocol.md §17).
@@ -296,15 +383,6 @@ pub struct AuditRow {
     pub created_at: Wall,
 }
 
-/// What others were told of a presence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Told {
-    /// That it joined.
-    Join,
-    /// That it left.
-    Leave,
-}
-
 /// A mailbox with undelivered rows on disk, found at boot.
 #[derive(Clone, Debug)]
 pub struct MailboxRow {
@@ -312,150 +390,4 @@ pub struct MailboxRow {
     pub mesh_id: String,
     /// The key the messages are for.
     pub target: PubKey,
-}
-
-/// One row given to its home shard at boot, in the order of the variants.
-#[derive(Clone, Debug)]
-pub enum BootRow {
-    /// A mesh.
-    Mesh(MeshRow),
-    /// A member of a mesh given before.
-    Member(MemberRow),
-    /// Saved state of a member given before.
-    PeerState(PeerStateRow),
-    /// A presence not disconnected: becomes a lease in grace.
-    Presence(Box<PresenceRow>),
-    /// Somebody has mail.
-    Mailbox(MailboxRow),
-}
-
-/// Something to make durable. Within one shard operations take effect in the order given.
-#[derive(Clone, Debug)]
-pub enum StoreOp {
-    /// Insert or replace a presence row by id.
-    PresencePut(Box<PresenceRow>),
-    /// The socket went: `lease_until` and `last_ping_at` of row `id`.
-    PresenceGrace {
-        /// Presence id.
-        id: String,
-        /// When the lease runs out.
-        until: Wall,
-        /// Last proof of life.
-        last_ping_at: Wall,
-    },
-    /// The lease ended: `disconnected_at` of row `id`, if not set.
-    PresenceEnd {
-        /// Presence id.
-        id: String,
-        /// When.
-        at: Wall,
-    },
-    /// Others were told of the join or the end of row `id`. Never waited for: a crash before it
-    /// is durable has them told again.
-    PresenceTold {
-        /// Presence id.
-        id: String,
-        /// Of what.
-        told: Told,
-    },
-    /// Insert or replace a member's saved state.
-    PeerStatePut(Box<PeerStateRow>),
-    /// Insert a message, and its audit entry if it is accepted.
-    MessageInsert {
-        /// The message.
-        row: Box<MessageRow>,
-        /// That it was sent.
-        audit: Box<AuditRow>,
-    },
-    /// The message was confirmed by its recipient: `delivered_at`, if not set.
-    MessageDelivered {
-        /// Which.
-        seq: Seq,
-        /// When.
-        at: Wall,
-    },
-    /// A `client_ack` for a message no longer in memory: as above, but only if the row is of that
-    /// mesh, undelivered, and for one of those keys.
-    MessageAcked {
-        /// The mesh.
-        mesh_id: String,
-        /// By broker id (`seq`) …
-        seq: Option<Seq>,
-        /// … or by the sender's id.
-        client_message_id: Option<String>,
-        /// The keys the confirming session owns.
-        keys: Vec<PubKey>,
-        /// When.
-        at: Wall,
-    },
-    /// Append to the audit chain.
-    Audit(Box<AuditRow>),
-    /// Ban (`Some`) or unban (`None`) a member row.
-    MemberRevoked {
-        /// Member id.
-        id: String,
-        /// When, or None to lift it.
-        at: Option<Wall>,
-    },
-}
-
-/// A question only the disk can answer.
-#[derive(Clone, Debug)]
-pub enum StoreQuery {
-    /// Undelivered rows for one key, ascending, with `seq` above `after`. Answered after every
-    /// operation given before it has been committed.
-    Mailbox {
-        /// The mesh.
-        mesh_id: String,
-        /// Whose mail.
-        target: PubKey,
-        /// Exclusive lower bound.
-        after: Seq,
-        /// Most rows.
-        limit: u32,
-    },
-    /// One message by primary key, any state.
-    Message {
-        /// Which.
-        seq: Seq,
-    },
-}
-
-/// The store's answer to a [`StoreQuery`].
-#[derive(Clone, Debug)]
-pub enum StoreAnswer {
-    /// For [`StoreQuery::Mailbox`].
-    Mailbox {
-        /// Ascending by `seq`.
-        rows: Vec<MessageRow>,
-        /// Whether the limit cut the answer.
-        more: bool,
-    },
-    /// For [`StoreQuery::Message`].
-    Message(Option<Box<MessageRow>>),
-}
-
-/// Why the store refused an operation; the text is shown to the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreFailure {
-    /// No space on the disk (ENOSPC). A quota reached (EDQUOT) is `Io`: SQLite does not tell it
-    /// from other write errors.
-    #[error("storage is full")]
-    Full,
-    /// The file could not be opened for writing. A file system that becomes read-only under an
-    /// open file (EROFS) is `Io`, likewise.
-    #[error("storage is read-only")]
-    ReadOnly,
-    /// The file is damaged.
-    #[error("storage is damaged")]
-    Corrupt,
-    /// More operations wait than the store may hold, or the disk has not answered for seconds.
-    #[error("storage is too slow")]
-    Overloaded,
-    /// The file was deleted, moved or replaced while in use.
-    #[error("storage was moved or deleted")]
-    Moved,
-    /// Anything else, with its detail in the broker's log.
-    #[error("storage failed")]
-    Io,
 }

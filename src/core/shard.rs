@@ -9,17 +9,21 @@ use crate::effect::{Close, Effect, Effects};
 use crate::event::Event;
 use crate::handle::HandleSlab;
 use crate::hello::Hello;
-use crate::ids::{ConnId, PeerHandle, PubKey, Seq, Token};
+use crate::identity::ResumeKey;
+use crate::ids::{ConnId, PeerHandle, Position, PubKey, Seq, Token};
 use crate::input::{Answer, Ask, Closing, Input};
 use crate::limits::Config;
 use crate::marks::{Mark, mark};
 use crate::mesh::{Member, Mesh};
 use crate::mint::Mint;
 use crate::peer::{MemberIx, MeshIx, PeerConn};
+use crate::repeats::Repeats;
 use crate::replay::Replay;
 use crate::rows::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery};
 use crate::time::{Mono, Now};
 use crate::verbs::hook::PendingStatus;
+use crate::verbs::repeat::Doubted;
+use crate::verbs::send::Unstored;
 use crate::wheel::Wheel;
 
 /// Which of how many shards this is.
@@ -47,6 +51,8 @@ pub(crate) enum Timer {
     Working(u32),
     /// The incumbent's time to answer a challenger.
     Conflict(u32),
+    /// Something was said to a mesh a while ago.
+    Burst(MeshIx),
     /// Mail that the disk did not give.
     Mailboxes(MeshIx),
 }
@@ -55,14 +61,9 @@ pub(crate) enum Timer {
 #[derive(Debug)]
 pub(crate) enum Waiting {
     /// The sender of a message.
-    Send {
-        sender: PeerHandle,
-        /// The request's `id`.
-        id: Box<str>,
-        ack: bytes::Bytes,
-        /// The mailbox that holds it, if it is direct.
-        mail: Option<(MeshIx, PubKey, Seq)>,
-    },
+    Send(Box<Unstored>),
+    /// The sender of a message that may have been sent before.
+    Repeat(Doubted),
     /// Whoever asked for a change that is in effect.
     Answer {
         asker: PeerHandle,
@@ -126,13 +127,19 @@ pub struct Shard {
     pub(crate) members: Vec<Member>,
     pub(crate) member_ids: HashMap<Box<str>, MemberIx, Hasher>,
     pub(crate) replay: Replay,
+    pub(crate) repeats: Repeats,
     pub(crate) cwds: Cwds,
     pub(crate) pending_statuses: VecDeque<PendingStatus>,
     pub(crate) waiting: HashMap<Token, Waiting, Hasher>,
     pub(crate) shutting_down: bool,
+    /// With which resume tokens are made, once it has been given.
+    pub(crate) resume_key: Option<ResumeKey>,
+    /// The last place in what this shard has written.
+    pub(crate) written: Position,
+    /// The last place that a process before this one may have used.
+    pub(crate) booted: Position,
     next_seq: Seq,
     next_token: Token,
-    next_order: u64,
 }
 
 impl Shard {
@@ -144,6 +151,7 @@ impl Shard {
         let hasher = Hasher::with_seed(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
         let count = u64::from(place.count.max(1));
         // Shards take turns in the order of the broker: each counts in its own residue class.
+        let booted = Position(Position::first(first_seq).0 + u64::from(place.index));
         let first = first_seq.0.max(1).next_multiple_of(count) + u64::from(place.index);
         Self {
             config,
@@ -158,13 +166,16 @@ impl Shard {
             members: Vec::new(),
             member_ids: HashMap::with_hasher(hasher.clone()),
             replay: Replay::new(hasher.clone()),
+            repeats: Repeats::new(hasher.clone()),
             cwds: Cwds::new(hasher.clone()),
             pending_statuses: VecDeque::new(),
             waiting: HashMap::with_hasher(hasher),
             shutting_down: false,
+            resume_key: None,
+            written: booted,
+            booted,
             next_seq: Seq(first),
             next_token: Token(1),
-            next_order: 0,
         }
     }
 
@@ -208,6 +219,7 @@ impl Shard {
                 Timer::Watermark(peer) => self.watermark_due(t, peer),
                 Timer::Working(slot) => self.working_over(t, slot),
                 Timer::Conflict(slot) => self.incumbent_silent(t, slot),
+                Timer::Burst(mesh) => self.burst_over(t, mesh),
                 Timer::Mailboxes(mesh) => self.mailboxes_due(t, mesh),
             }
         }
@@ -238,9 +250,11 @@ impl Shard {
         token
     }
 
-    pub(crate) fn next_order(&mut self) -> u64 {
-        self.next_order += 1;
-        self.next_order
+    /// The next place in everything this shard writes and does. Shards take turns, so that places
+    /// are unique over all of them.
+    pub(crate) fn stamp(&mut self) -> Position {
+        self.written.0 += u64::from(self.place.count.max(1));
+        self.written
     }
 
     pub(crate) fn mesh(&self, mesh: MeshIx) -> Option<&Mesh> {
@@ -332,12 +346,7 @@ impl Shard {
             return;
         }
         match waiting {
-            Some(Waiting::Send {
-                sender,
-                id,
-                ack,
-                mail,
-            }) => self.send_stored(t, token, (sender, id, ack, mail), result),
+            Some(Waiting::Send(unstored)) => self.send_stored(t, token, *unstored, result),
             Some(Waiting::Answer {
                 asker,
                 frame,
@@ -349,7 +358,8 @@ impl Shard {
             // Presence goes on when the disk does not: a failure holds back no news.
             Some(Waiting::Joined { slot, order }) => self.joined(t, slot, order),
             Some(Waiting::Left(mesh)) => self.left(t, mesh, token),
-            Some(Waiting::Mailbox(..) | Waiting::MessageStatus { .. }) | None => {}
+            Some(Waiting::Mailbox(..) | Waiting::MessageStatus { .. } | Waiting::Repeat(_))
+            | None => {}
         }
     }
 
@@ -374,8 +384,9 @@ impl Shard {
             }) => {
                 self.message_status_answered(t, token, (asker, asked, req_id), result);
             }
+            Some(Waiting::Repeat(doubted)) => self.repeat_answered(t, token, doubted, result),
             Some(
-                Waiting::Send { .. }
+                Waiting::Send(_)
                 | Waiting::Answer { .. }
                 | Waiting::Joined { .. }
                 | Waiting::Left(_),
@@ -386,10 +397,15 @@ impl Shard {
 
     fn boot(&mut self, t: &mut Turn<'_>, row: BootRow) {
         match row {
+            BootRow::Resume(key) => self.resume_key = Some(key),
             BootRow::Mesh(row) => self.mesh_put(row),
             BootRow::Member(row) => self.member_put(t, row),
             BootRow::PeerState(row) => self.peer_state_put(row),
             BootRow::Presence(row) => self.restore(t, *row),
+            BootRow::Ended(row) => self.ended_found(t, &row),
+            BootRow::Said(row) => self.said_found(t.now, &row),
+            BootRow::Log(row) => self.log_found(t, &row),
+            BootRow::Sent(row) => self.sent_found(&row),
             BootRow::Mailbox(row) => self.mailbox_found(t.now.mono, &row),
         }
     }
@@ -425,6 +441,10 @@ impl Shard {
         self.shutting_down = true;
         let open: Vec<ConnId> = self.attachments.open().collect();
         for conn in open {
+            if let Some(Attachment::Attached(peer)) = self.attachments.get_mut(conn) {
+                let slot = peer.slot;
+                self.note_cursor_now(t, slot);
+            }
             self.close(t, conn, Close::SHUTTING_DOWN);
         }
     }

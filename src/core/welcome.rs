@@ -5,14 +5,16 @@ use bytes::Bytes;
 
 use crate::attachment::Attachment;
 use crate::effect::Close;
-use crate::event::LeaseEnd;
+use crate::event::{Event, LeaseEnd};
 use crate::hello::Hello;
 use crate::ids::{ConnId, PeerHandle};
+use crate::marks::{Mark, mark};
 use crate::outbox::Outbox;
 use crate::peer::{About, Lease, MemberIx, MeshIx, PeerConn};
 use crate::replies::Replies;
 use crate::rows::{Group, PeerRole, PeerStateRow, Status, StatusSource};
 use crate::shard::{Shard, Turn};
+use crate::time::Wall;
 use crate::wire::frames;
 
 /// A hello's mesh and member, found and allowed in.
@@ -49,7 +51,7 @@ impl Shard {
             saved: saved.as_deref(),
             restored_groups,
         };
-        if let Some(ack) = self.hello_ack(handle.slot, hello.role, &welcome) {
+        if let Some(ack) = self.hello_ack(t.now.wall, handle.slot, hello.role, &welcome) {
             t.send(conn, ack);
         }
         // After the hello's answer, which comes first: becoming idle writes mail.
@@ -80,7 +82,7 @@ impl Shard {
             (None, owner) => owner.map(|owner| owner.name.clone()).unwrap_or_default(),
         };
         let profile = saved.and_then(|row| serde_json::from_str(&row.profile).ok());
-        let order = self.next_order();
+        let order = self.stamp().0;
         PeerConn {
             presence_id: self.mint.presence_id().into(),
             mesh,
@@ -89,9 +91,10 @@ impl Shard {
             session_id: hello.session_id.as_str().into(),
             session_key: hello.session_key,
             lease: Lease::Online(conn),
+            grace: self.config.grace_of(hello.lease),
             lease_timer: None,
             order,
-            attached: self.next_order(),
+            attached: self.stamp().0,
             attaches: 1,
             name,
             cwd: hello.cwd.as_str().into(),
@@ -114,6 +117,8 @@ impl Shard {
             owed: None,
             watermark_timer: None,
             outbox: Outbox::default(),
+            cursor: self.written,
+            walk: None,
             replies: Replies::default(),
             rivalry: None,
         }
@@ -122,12 +127,18 @@ impl Shard {
     /// A reattach in grace, or a takeover: the same presence, told to nobody.
     pub(crate) fn reattach(&mut self, t: &mut Turn<'_>, slot: u32, conn: ConnId, hello: &Hello) {
         self.attach(t, slot, conn);
+        let missed = !self.log_reaches(slot);
+        if let Some(peer) = self.peers.handle_of(slot).filter(|_| missed) {
+            mark(Mark::ReplayTruncated);
+            t.observe(Event::ReplayTruncated { peer });
+        }
+        self.walk_from_cursor(slot);
         let replaced = self.refresh(slot, hello);
         self.persist_presence(t, slot);
-        if let Some(ack) = self.hello_ack(slot, hello.role, &Welcome::Reattached) {
+        let welcome = Welcome::Reattached { missed };
+        if let Some(ack) = self.hello_ack(t.now.wall, slot, hello.role, &welcome) {
             t.send(conn, ack);
         }
-        self.rewrite_unconfirmed(t, slot);
         self.rewind_mail(t, slot);
         self.drain(t, slot);
         self.replace(t, replaced);
@@ -145,6 +156,7 @@ impl Shard {
     pub(crate) fn refresh(&mut self, slot: u32, hello: &Hello) -> Option<u32> {
         let peer = self.peers.get_slot(slot)?;
         let found = (peer.mesh, peer.member);
+        let grace = self.config.grace_of(hello.lease);
         let replaced = self.holder_of_id(hello, found).filter(|s| *s != slot);
         let peer = self.peers.get_slot_mut(slot)?;
         if let Some(name) = &hello.display_name {
@@ -153,6 +165,7 @@ impl Shard {
         if let Some(groups) = hello.groups.as_ref().filter(|groups| !groups.is_empty()) {
             peer.groups.clone_from(groups);
         }
+        peer.grace = grace;
         let fresh = about(hello);
         peer.about.pid = fresh.pid;
         peer.about.hostname = fresh.hostname.or_else(|| peer.about.hostname.take());
@@ -186,13 +199,14 @@ impl Shard {
     /// `hello_ack`, the first frame of a session on its socket.
     pub(crate) fn hello_ack(
         &self,
+        now: Wall,
         slot: u32,
         role: PeerRole,
         welcome: &Welcome<'_>,
     ) -> Option<Bytes> {
         let peer = self.peers.get_slot(slot)?;
         let (mesh, member) = (self.mesh(peer.mesh)?, self.member(peer.member)?);
-        let reattached = matches!(welcome, Welcome::Reattached);
+        let reattached = matches!(welcome, Welcome::Reattached { .. });
         let is_hello = role == PeerRole::ControlPlane;
         let ack = frames::HelloAck {
             presence_id: &peer.presence_id,
@@ -209,7 +223,9 @@ impl Shard {
             restored: welcome.restored(),
             services: is_hello.then_some([]),
             reattached,
-            lease_ttl_ms: self.config.grace.0,
+            missed: matches!(welcome, Welcome::Reattached { missed: true }).then_some("truncated"),
+            lease_ttl_ms: peer.grace.0,
+            resume_token: self.resume_token(now, peer),
         };
         Some(frames::encode(&ack))
     }
@@ -217,8 +233,8 @@ impl Shard {
 
 /// What a hello found.
 pub(crate) enum Welcome<'a> {
-    /// Its own lease.
-    Reattached,
+    /// Its own lease; `missed` if the mesh's log no longer holds all it has not heard.
+    Reattached { missed: bool },
     /// A new lease; perhaps with the member's saved state.
     New {
         saved: Option<&'a PeerStateRow>,
@@ -239,7 +255,7 @@ impl<'a> Welcome<'a> {
                 restored_groups: restored_groups.then_some(&saved.groups),
                 restored_stats: saved.stats.into(),
             }),
-            Welcome::Reattached | Welcome::New { saved: None, .. } => None,
+            Welcome::Reattached { .. } | Welcome::New { saved: None, .. } => None,
         }
     }
 }

@@ -138,7 +138,7 @@ impl Server {
         let path = admin::socket_path(&config.db);
         let admin_socket =
             AdminSocket::bind(path.clone()).map_err(|source| StartError::Admin { path, source })?;
-        let image = store.boot()?;
+        let image = store.boot(config.core.log)?;
         let driver = Driver::choose(wish);
         if driver == Driver::Epoll && wish.is_none() {
             tracing::warn!("io_uring is not available here; epoll is used instead");
@@ -331,10 +331,20 @@ fn partition(rows: Vec<BootRow>, shards: usize) -> Vec<Vec<BootRow>> {
     let mut homes: Vec<Vec<BootRow>> = (0..shards).map(|_| Vec::new()).collect();
     for row in rows {
         let mesh = match &row {
+            BootRow::Resume(key) => {
+                for home in &mut homes {
+                    home.push(BootRow::Resume(*key));
+                }
+                continue;
+            }
             BootRow::Mesh(row) => &row.id,
             BootRow::Member(row) => &row.mesh_id,
             BootRow::PeerState(row) => &row.mesh_id,
             BootRow::Presence(row) => &row.mesh_id,
+            BootRow::Ended(row) => &row.mesh_id,
+            BootRow::Said(row) => &row.mesh_id,
+            BootRow::Log(row) => &row.mesh_id,
+            BootRow::Sent(row) => &row.mesh_id,
             BootRow::Mailbox(row) => &row.mesh_id,
         };
         let home = usize::from(home_of(mesh, count));

@@ -154,6 +154,21 @@ const PRESENCE: &[Family] = &[
         Source::Count(|c| &c.silent),
     ),
     Family(
+        "holdfast_replays_truncated_total",
+        "Reattaches to less than was missed, since the mesh's log no longer had it.",
+        Source::Count(|c| &c.truncated),
+    ),
+    Family(
+        "holdfast_sends_repeated_total",
+        "Sends made again, which got the answer of the first time.",
+        Source::Count(|c| &c.send_repeated),
+    ),
+    Family(
+        "holdfast_resume_tokens_total",
+        "Resume tokens presented; what was not accepted went through the full handshake.",
+        By("result", |c| &c.resumed),
+    ),
+    Family(
         "holdfast_conflicts_total",
         "Newcomers refused because the incumbent still answers.",
         Source::Count(|c| &c.conflicts),

@@ -66,6 +66,9 @@ pub(super) struct Counters {
     pub(super) stale: Labelled,
     pub(super) silent: Count,
     pub(super) conflicts: Count,
+    pub(super) truncated: Count,
+    pub(super) send_repeated: Count,
+    pub(super) resumed: Labelled,
     pub(super) store_refused: Count,
     pub(super) violations: Labelled,
     pub(super) slow_consumers: Count,
@@ -119,6 +122,12 @@ pub(super) fn observe(counters: &Counters, event: &Event) {
             recipients,
         } => counters.routed.add(priority.name(), *recipients),
         Event::SendRefused { reason } => counters.send_refused.add(reason, 1),
+        Event::ReplayTruncated { peer } => {
+            counters.truncated.add(1);
+            tracing::debug!(slot = peer.slot, "came back to less than it missed");
+        }
+        Event::Resumed { result } => counters.resumed.add(result, 1),
+        Event::SendRepeated => counters.send_repeated.add(1),
         Event::GrantDenied { cap } => counters.grant_denied.add(cap, 1),
         Event::StatusExpired => counters.status_expired.add(1),
         Event::Silent { peer } => {

@@ -20,20 +20,32 @@ pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rus
     super::tests::panic_if_told(op);
     match op {
         StoreOp::PresencePut(row) => presence_put(conn, row).map(|()| 0),
-        StoreOp::PresenceGrace { id, until, last_ping_at } => conn
-            .prepare_cached("UPDATE presence SET lease_until = ?2, last_ping_at = ?3 WHERE id = ?1")?
-            .execute(params![id, until.0, last_ping_at.0])
-            .map(|_| 0),
-        StoreOp::PresenceEnd { id, at } => conn
+        StoreOp::PresenceGrace { id, until, last_ping_at, cursor, heard, known } => conn
             .prepare_cached(
-                "UPDATE presence SET disconnected_at = ?2 WHERE id = ?1 AND disconnected_at IS NULL",
+                "UPDATE presence SET lease_until = ?2, last_ping_at = ?3, cursor_pos = ?4,
+                    heard_pos = ?5, known_pos = ?6 WHERE id = ?1",
             )?
-            .execute(params![id, at.0])
+            .execute(params![
+                id,
+                until.0,
+                last_ping_at.0,
+                encode::position(*cursor)?,
+                encode::position(*heard)?,
+                encode::position(*known)?
+            ])
             .map(|_| 0),
-        StoreOp::PresenceTold { id, told } => conn
-            .prepare_cached("UPDATE presence SET told = ?2 WHERE id = ?1")?
-            .execute(params![id, encode::told(*told)])
+        StoreOp::PresenceCursor { id, cursor } => conn
+            .prepare_cached("UPDATE presence SET cursor_pos = ?2 WHERE id = ?1")?
+            .execute(params![id, encode::position(*cursor)?])
             .map(|_| 0),
+        StoreOp::PresenceEnd { id, at, ended } => conn
+            .prepare_cached(
+                "UPDATE presence SET disconnected_at = ?2, ended_pos = ?3
+                 WHERE id = ?1 AND disconnected_at IS NULL",
+            )?
+            .execute(params![id, at.0, encode::position(*ended)?])
+            .map(|_| 0),
+        StoreOp::PresenceTold { id, told } => presence_told(conn, id, *told).map(|()| 0),
         StoreOp::PeerStatePut(row) => peer_state_put(conn, row).map(|()| 0),
         StoreOp::MessageInsert { row, audit } => {
             // If the row is refused, nothing is audited; an audit entry has nothing to be refused.
@@ -59,6 +71,16 @@ pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rus
     }
 }
 
+fn presence_told(conn: &Connection, id: &str, told: Told) -> rusqlite::Result<()> {
+    let (sql, at) = match told {
+        Told::Join(at) => ("UPDATE presence SET joined_pos = ?2 WHERE id = ?1", at),
+        Told::Leave(at) => ("UPDATE presence SET left_pos = ?2 WHERE id = ?1", at),
+    };
+    conn.prepare_cached(sql)?
+        .execute(params![id, encode::position(at)?])
+        .map(drop)
+}
+
 fn fewer(rows: usize) -> i64 {
     i64::try_from(rows).map_or(0, |rows| -rows)
 }
@@ -69,12 +91,14 @@ fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
         "INSERT INTO presence (id, mesh_id, member_id, session_id, session_pubkey, role,
             display_name, pid, cwd, hostname, peer_type, channel, model, status, status_source,
             status_updated_at, summary, groups, visible, profile, connected_at, last_ping_at,
-            lease_until, generation, attested_until, boot_epochs, boot, told, disconnected_at)
+            lease_until, generation, attested_until, boot_epochs, boot, grace, began_pos,
+            joined_pos, shown_pos, cursor_pos, heard_pos, known_pos, disconnected_at)
          VALUES (:id, :mesh_id, :member_id, :session_id, :session_pubkey, :role, :display_name,
             :pid, :cwd, :hostname, :peer_type, :channel, :model, :status, :status_source,
             :status_at, :summary, :groups, :visible, :profile, :connected_at, :last_ping_at,
             :lease_until, :generation, :attested_until, :boot_epochs,
-            (SELECT coalesce(max(id), 0) FROM boot), :told, NULL)
+            (SELECT coalesce(max(id), 0) FROM boot), :grace, :began, :joined, :shown, :cursor,
+            :heard, :known, NULL)
          ON CONFLICT (id) DO UPDATE SET mesh_id = excluded.mesh_id, member_id = excluded.member_id,
             session_id = excluded.session_id, session_pubkey = excluded.session_pubkey,
             role = excluded.role, display_name = excluded.display_name, pid = excluded.pid,
@@ -86,8 +110,11 @@ fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
             connected_at = excluded.connected_at, last_ping_at = excluded.last_ping_at,
             lease_until = excluded.lease_until, generation = excluded.generation,
             attested_until = excluded.attested_until, boot_epochs = excluded.boot_epochs, boot = excluded.boot,
-            told = excluded.told,
-            disconnected_at = NULL",
+            grace = excluded.grace, began_pos = excluded.began_pos,
+            joined_pos = excluded.joined_pos, shown_pos = excluded.shown_pos,
+            cursor_pos = excluded.cursor_pos, heard_pos = excluded.heard_pos,
+            known_pos = excluded.known_pos,
+            ended_pos = NULL, left_pos = NULL, disconnected_at = NULL",
     )?
     .execute(named_params! {
         ":id": row.id,
@@ -116,7 +143,13 @@ fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
         ":generation": row.generation,
         ":attested_until": row.attested_until.map(|until| until.0),
         ":boot_epochs": row.boot_epochs,
-        ":told": if row.announced { encode::told(Told::Join) } else { 0 },
+        ":grace": row.grace.map(|grace| i64::try_from(grace.0).unwrap_or(i64::MAX)),
+        ":began": encode::position(row.began)?,
+        ":joined": row.joined.map(encode::position).transpose()?,
+        ":shown": row.shown.map(encode::position).transpose()?,
+        ":cursor": encode::position(row.cursor)?,
+        ":heard": encode::position(row.heard)?,
+        ":known": encode::position(row.known)?,
     })
     .map(drop)
 }
@@ -151,8 +184,9 @@ fn message_insert(conn: &Connection, row: &MessageRow) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO message_queue (seq, id, mesh_id, sender_member_id, sender_member_pubkey,
             sender_session_pubkey, sender_name, target_spec, priority, nonce, ciphertext,
-            created_at, delivered_at, client_message_id, request_fingerprint, reply_to_id)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+            created_at, delivered_at, client_message_id, request_fingerprint, reply_to_id, position,
+            deferred)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
     )?
     .execute(params![
         encode::rowid(row.seq)?,
@@ -171,6 +205,8 @@ fn message_insert(conn: &Connection, row: &MessageRow) -> rusqlite::Result<()> {
         row.client_message_id,
         row.request_fingerprint,
         row.reply_to_id,
+        row.position.map(encode::position).transpose()?,
+        row.deferred,
     ])
     .map(drop)
 }
@@ -254,6 +290,24 @@ pub(super) fn answer(conn: &Connection, query: &StoreQuery) -> rusqlite::Result<
             Ok(StoreAnswer::Mailbox { rows, more })
         }
         StoreQuery::Message { seq } => message(conn, *seq),
+        StoreQuery::Sent {
+            mesh_id,
+            sender_member_id,
+            client_message_id,
+        } => {
+            let row = conn
+                .prepare_cached(&format!(
+                    "SELECT {} FROM message_queue WHERE mesh_id = ?1 AND sender_member_id = ?2
+                     AND client_message_id = ?3 ORDER BY seq LIMIT 1",
+                    encode::MESSAGE
+                ))?
+                .query_row(
+                    [mesh_id, sender_member_id, client_message_id],
+                    encode::message,
+                )
+                .optional()?;
+            Ok(StoreAnswer::Message(row.map(Box::new)))
+        }
     }
 }
 

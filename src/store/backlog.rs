@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Completion;
 use super::gauges::LESSER_CHORES_MAX;
 use super::queue::{Item, Lane};
-use crate::core::rows::{StoreFailure, StoreOp};
+use crate::core::rows::{StoreFailure, StoreOp, Told};
 
 /// Kept items of one lane beyond which superseded ones are looked for.
 pub(super) const COMPACT_AT: usize = 32_768;
@@ -57,6 +57,7 @@ pub(super) fn in_effect(op: &StoreOp) -> bool {
         StoreOp::PresencePut(_)
         | StoreOp::PresenceGrace { .. }
         | StoreOp::PresenceEnd { .. }
+        | StoreOp::PresenceCursor { .. }
         | StoreOp::PresenceTold { .. }
         | StoreOp::PeerStatePut(_)
         | StoreOp::MessageDelivered { .. }
@@ -93,8 +94,10 @@ struct Later {
     put: HashSet<String>,
     /// Presences whose grace begins, or which end.
     left: HashSet<String>,
-    /// Presences of which others are told something.
-    told: HashSet<String>,
+    /// Presences of which others are told that they left, or joined.
+    told: HashSet<(String, bool)>,
+    /// Presences whose cursors move.
+    moved: HashSet<String>,
     /// Members whose state is saved.
     saved: HashSet<(String, String)>,
 }
@@ -111,8 +114,12 @@ impl Later {
                 self.left.insert(id.clone());
                 self.put.contains(id)
             }
-            StoreOp::PresenceTold { id, .. } => {
-                self.put.contains(id) || !self.told.insert(id.clone())
+            StoreOp::PresenceTold { id, told } => {
+                let left = matches!(told, Told::Leave(_));
+                self.put.contains(id) || !self.told.insert((id.clone(), left))
+            }
+            StoreOp::PresenceCursor { id, .. } => {
+                self.put.contains(id) || self.left.contains(id) || !self.moved.insert(id.clone())
             }
             StoreOp::PeerStatePut(row) => !self
                 .saved

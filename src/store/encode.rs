@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use rusqlite::types::{FromSql, Type};
 use rusqlite::{Error, Row};
 
-use crate::core::ids::{PubKey, Seq};
+use crate::core::ids::{Position, PubKey, Seq};
 use crate::core::mint::MessageId;
 use crate::core::rows::{
-    Group, MemberRow, MeshRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority, Stats,
-    Status, StatusSource, Told,
+    EndedRow, Group, MemberRow, MeshRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority,
+    Stats, Status, StatusSource,
 };
-use crate::core::time::Wall;
+use crate::core::time::{Millis, Wall};
 
 /// A column whose value is of the right type and means nothing.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,17 @@ impl<'a, 'statement> Fields<'a, 'statement> {
         u64::try_from(self.next::<i64>()?).map_err(|_| self.meaningless(Type::Integer))
     }
 
+    fn optional_count(&mut self) -> rusqlite::Result<Option<u64>> {
+        match self.row.get_ref(self.at)?.as_i64_or_null()? {
+            Some(_) => self.count().map(Some),
+            None => self.next::<Option<i64>>().map(|_| None),
+        }
+    }
+
+    fn position(&mut self) -> rusqlite::Result<Position> {
+        self.count().map(Position)
+    }
+
     fn seq(&mut self) -> rusqlite::Result<Seq> {
         let rowid: i64 = self.next()?;
         u64::try_from(rowid)
@@ -99,6 +110,11 @@ pub(super) fn json<T: serde::Serialize + ?Sized>(value: &T) -> rusqlite::Result<
 /// The rowid of a sequence.
 pub(super) fn rowid(seq: Seq) -> rusqlite::Result<i64> {
     i64::try_from(seq.0).map_err(|error| Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// A position, as its column has it.
+pub(super) fn position(position: Position) -> rusqlite::Result<i64> {
+    rowid(Seq(position.0))
 }
 
 /// `{<pubkey>: [cap, ...]}`.
@@ -169,19 +185,12 @@ pub(super) fn peer_state(row: &Row<'_>) -> rusqlite::Result<PeerStateRow> {
     })
 }
 
-/// What the column `told` says of a presence; 0 if others were told nothing.
-pub(super) fn told(told: Told) -> i64 {
-    match told {
-        Told::Join => 1,
-        Told::Leave => 2,
-    }
-}
-
 /// Columns of [`presence`].
 pub(super) const PRESENCE: &str = "id, mesh_id, member_id, session_id, session_pubkey, role, \
      display_name, pid, cwd, hostname, peer_type, channel, model, status, status_source, \
      status_updated_at, summary, groups, visible, profile, connected_at, last_ping_at, \
-     lease_until, generation, attested_until, boot_epochs, told";
+     lease_until, generation, attested_until, boot_epochs, grace, began_pos, joined_pos, \
+     shown_pos, cursor_pos, heard_pos, known_pos";
 
 pub(super) fn presence(row: &Row<'_>) -> rusqlite::Result<PresenceRow> {
     let fields = &mut Fields::of(row);
@@ -212,14 +221,41 @@ pub(super) fn presence(row: &Row<'_>) -> rusqlite::Result<PresenceRow> {
         generation: fields.next()?,
         attested_until: fields.optional_wall()?,
         boot_epochs: fields.next()?,
-        announced: fields.next::<i64>()? >= told(Told::Join),
+        grace: fields.optional_count()?.map(Millis),
+        began: fields.position()?,
+        joined: fields.optional_count()?.map(Position),
+        shown: fields.optional_count()?.map(Position),
+        cursor: fields.position()?,
+        heard: fields.position()?,
+        known: fields.position()?,
+    })
+}
+
+/// Columns of [`ended`].
+pub(super) const ENDED: &str = "id, mesh_id, member_id, session_pubkey, role, display_name, \
+     began_pos, ended_pos, joined_pos, left_pos, disconnected_at";
+
+pub(super) fn ended(row: &Row<'_>) -> rusqlite::Result<EndedRow> {
+    let fields = &mut Fields::of(row);
+    Ok(EndedRow {
+        id: fields.next()?,
+        mesh_id: fields.next()?,
+        member_id: fields.next()?,
+        session_pubkey: fields.optional_key()?,
+        role: fields.parsed(PeerRole::parse)?,
+        display_name: fields.next()?,
+        began: fields.position()?,
+        ended: fields.position()?,
+        joined: fields.optional_count()?.map(Position),
+        left: fields.optional_count()?.map(Position),
+        ended_at: fields.wall()?,
     })
 }
 
 /// Columns of [`message`].
 pub(super) const MESSAGE: &str = "seq, id, mesh_id, sender_member_id, sender_member_pubkey, \
      sender_session_pubkey, sender_name, target_spec, priority, nonce, ciphertext, created_at, \
-     delivered_at, client_message_id, request_fingerprint, reply_to_id";
+     delivered_at, client_message_id, request_fingerprint, reply_to_id, position, deferred";
 
 pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     let fields = &mut Fields::of(row);
@@ -240,5 +276,7 @@ pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         client_message_id: fields.next()?,
         request_fingerprint: fields.next()?,
         reply_to_id: fields.next()?,
+        position: fields.optional_count()?.map(Position),
+        deferred: fields.next()?,
     })
 }

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use crate::config::Durability;
 use crate::core::ids::Token;
+use crate::core::limits::LogLimits;
 use crate::core::rows::{StoreAnswer, StoreFailure, StoreOp, StoreQuery};
 
 mod admin;
@@ -151,17 +152,17 @@ impl Store {
         })
     }
 
-    /// Reads what the last process left, and counts this boot. Call once, before
-    /// [`Store::start`].
+    /// Reads what the last process left, of the meshes' logs as much as `log` allows, and counts
+    /// this boot. Call once, before [`Store::start`].
     ///
     /// # Errors
     /// If the file cannot be read or written.
-    pub fn boot(&self) -> Result<BootImage, BootError> {
+    pub fn boot(&self, log: LogLimits) -> Result<BootImage, BootError> {
         let (reply, answer) = mpsc::sync_channel(1);
         let path = self.path.clone();
         let job: Job = Box::new(move |conn| {
             let image = conn.map_err(BootError::Failing).and_then(|conn| {
-                boot::read(conn).map_err(|source| BootError::Sqlite { path, source })
+                boot::read(conn, &log).map_err(|source| BootError::Sqlite { path, source })
             });
             // The caller waits for it below, unless its thread died; then nobody cares.
             reply.send(image).ok();
@@ -258,7 +259,7 @@ impl StoreClient {
     /// Asks; [`Completion::Answered`] follows.
     pub fn query(&self, query: StoreQuery, token: Token) {
         match query {
-            StoreQuery::Mailbox { .. } => {
+            StoreQuery::Mailbox { .. } | StoreQuery::Sent { .. } => {
                 self.shared.submit(self.shard, Item::Query { query, token });
             }
             StoreQuery::Message { seq } => {

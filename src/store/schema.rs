@@ -13,7 +13,7 @@ use super::OpenError;
 const APPLICATION_ID: i64 = 0x4846_7374;
 
 /// Migration `n` (counted from 1) leads from version `n - 1` to `n`. Released ones never change.
-const MIGRATIONS: &[&str] = &[V1, V2, V3];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
 
 /// Notes on the choices:
 /// - `presence`: one index on `disconnected_at` finds both what boot wants (NULL) and what
@@ -170,6 +170,40 @@ UPDATE presence SET told = CASE WHEN disconnected_at IS NULL THEN 1 ELSE 2 END;
 const V3: &str = "
 CREATE INDEX message_by_client_id ON message_queue (mesh_id, target_spec, client_message_id)
     WHERE delivered_at IS NULL AND client_message_id IS NOT NULL;
+";
+
+/// Positions (columns `*_pos`) order what a mesh was told: where a lease began and ended, where
+/// others were told that it joined, left and last hid or showed itself (which takes the place of
+/// `told`), up to where the session itself has heard. Rows from before know only that.
+///
+/// - `presence.grace`: how long it stays without a socket.
+/// - `secret`: keys that only this broker uses, made when they are first wanted.
+/// - `message_queue.position`: of messages to many; by it their mesh's log is read back.
+/// - `message_queue.deferred`: part of the answer, should the sender ask again.
+const V4: &str = "
+ALTER TABLE presence ADD COLUMN grace INTEGER;
+ALTER TABLE presence ADD COLUMN began_pos INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE presence ADD COLUMN ended_pos INTEGER;
+ALTER TABLE presence ADD COLUMN joined_pos INTEGER;
+ALTER TABLE presence ADD COLUMN left_pos INTEGER;
+ALTER TABLE presence ADD COLUMN shown_pos INTEGER;
+ALTER TABLE presence ADD COLUMN cursor_pos INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE presence ADD COLUMN heard_pos INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE presence ADD COLUMN known_pos INTEGER NOT NULL DEFAULT 0;
+UPDATE presence SET began_pos = rowid,
+    ended_pos = CASE WHEN disconnected_at IS NOT NULL THEN 0 END,
+    joined_pos = CASE WHEN told >= 1 THEN 0 END,
+    left_pos = CASE WHEN told = 2 THEN 0 END;
+ALTER TABLE presence DROP COLUMN told;
+ALTER TABLE message_queue ADD COLUMN position INTEGER;
+ALTER TABLE message_queue ADD COLUMN deferred INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE secret (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT;
+CREATE INDEX message_to_many ON message_queue (mesh_id, position) WHERE position IS NOT NULL;
+CREATE INDEX message_by_sender ON message_queue (mesh_id, sender_member_id, client_message_id)
+    WHERE client_message_id IS NOT NULL;
 ";
 
 fn known() -> i64 {

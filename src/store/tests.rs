@@ -13,13 +13,14 @@ use tempfile::TempDir;
 use super::{Completion, CompletionSink, Health, HealthState, NewMesh, Store, StoreClient};
 use crate::config::Durability;
 use crate::core::identity::KeyPair;
-use crate::core::ids::{PubKey, Seq, Token};
+use crate::core::ids::{Position, PubKey, Seq, Token};
+use crate::core::limits::LogLimits;
 use crate::core::mint::Mint;
 use crate::core::rows::{
     AuditRow, Group, MessageRow, PeerRole, PresenceRow, Priority, Status, StatusSource,
     StoreAnswer, StoreFailure, StoreOp, StoreQuery,
 };
-use crate::core::time::Wall;
+use crate::core::time::{Millis, Wall};
 
 mod administration;
 mod booting;
@@ -33,6 +34,13 @@ mod sweeping;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Of the log of a mesh.
+const LOG: LogLimits = LogLimits {
+    entries: 3,
+    bytes: 10_000,
+    age: Millis::secs(600),
+};
 
 /// A nonce that makes the writer panic.
 const PANIC: &str = "panic";
@@ -57,7 +65,7 @@ pub(super) fn fail_if_told(conn: &Connection, query: &StoreQuery) -> rusqlite::R
             conn.execute_batch("ROLLBACK")?;
             Err(sqlite_error(rusqlite::ffi::SQLITE_IOERR_READ))
         }
-        StoreQuery::Mailbox { .. } | StoreQuery::Message { .. } => Ok(()),
+        StoreQuery::Mailbox { .. } | StoreQuery::Message { .. } | StoreQuery::Sent { .. } => Ok(()),
     }
 }
 
@@ -283,7 +291,13 @@ fn presence(made: &NewMesh, id: &str) -> PresenceRow {
         generation: u32::MAX,
         attested_until: Some(Wall(9)),
         boot_epochs: 0,
-        announced: true,
+        grace: Some(Millis(1)),
+        began: Position(3),
+        joined: Some(Position(4)),
+        shown: None,
+        cursor: Position(5),
+        heard: Position(6),
+        known: Position(6),
     }
 }
 
@@ -305,6 +319,8 @@ fn message(made: &NewMesh, seq: u64, target_spec: &str) -> MessageRow {
         client_message_id: Some(format!("client-{seq}")),
         request_fingerprint: Some("f".to_owned()),
         reply_to_id: None,
+        position: None,
+        deferred: true,
     }
 }
 

@@ -341,6 +341,7 @@ fn op_name(op: &StoreOp) -> &'static str {
         StoreOp::PresencePut(_) => "presence_put",
         StoreOp::PresenceGrace { .. } => "presence_grace",
         StoreOp::PresenceEnd { .. } => "presence_end",
+        StoreOp::PresenceCursor { .. } => "presence_cursor",
         StoreOp::PresenceTold { .. } => "presence_told",
         StoreOp::PeerStatePut(_) => "peer_state_put",
         StoreOp::MessageInsert { .. } => "message_insert",

@@ -108,6 +108,29 @@ fn terms_two_loops() {
     crash("terms", 1).threads(2).run();
 }
 
+/// As many sessions as the issue asks for; `scripts/crash` and CI run the same.
+const CROWD: u32 = 1000;
+
+/// Long enough for all of them to be back on a crowded machine.
+const CROWD_GRACE_MS: u32 = 6000;
+
+fn crowd() -> Scenario {
+    let grace = format!("{CROWD_GRACE_MS}ms");
+    let mut scenario = Scenario::node("crash-crowd")
+        .flag("--restart-grace", &grace)
+        .fact("restartGraceMs", json!(CROWD_GRACE_MS))
+        .fact("sessions", json!(CROWD))
+        .fact("seed", json!(seed()))
+        .heavy();
+    scenario.verbs = Some(Box::new(crash_verb));
+    scenario
+}
+
+#[test]
+fn a_crowd_survives_restarts() {
+    crowd().run();
+}
+
 /// With `CI=true` a skip is a failure.
 fn skip(test: &str, why: &str) {
     println!("skip {test}: {why}");

@@ -4,9 +4,11 @@
 //! coefficients from the signatures themselves. No rule about who may do what lives here.
 
 mod keys;
+mod resume;
 mod signing;
 mod verify;
 
 pub use keys::{KeyPair, Signature};
+pub use resume::{Attached, Identity, ResumeKey, Unfit};
 pub use signing::{AttestationText, HelloText, SessionHelloText};
 pub use verify::{BATCH_MAX, BATCH_MIN, Check, verify, verify_all};

@@ -69,24 +69,34 @@ fn what_a_dead_socket_may_have_swallowed_comes_again_first_and_in_order() {
     assert_eq!(world.frames(back)[0]["type"], "hello_ack");
 }
 
+/// Clients end a connection that pings them dozens of times before they could answer.
+#[test]
+fn a_client_that_does_not_read_is_pinged_a_few_times() {
+    let (mut world, alice, bob, key) = pair();
+    for n in 0..1000 {
+        world.write(alice, &send(&key, &format!("{n} {}", "x".repeat(500))));
+    }
+    let pings = world
+        .fx
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Ping { conn, .. } if *conn == bob));
+    assert!((1..=4).contains(&pings.count()));
+    let watermark = world.watermark(bob).unwrap();
+    world.pong(bob, watermark);
+    world.pass(Millis(1_000));
+    assert!(
+        world.watermark(bob).unwrap() > watermark,
+        "the rest as well"
+    );
+}
+
 #[test]
 fn a_pong_confirms_for_a_client_that_never_acks() {
     let (mut world, alice, bob, key) = pair();
     world.write(alice, &send(&key, "1"));
     world.pass(Millis(1_000));
-    let watermark = world.fx.iter().rev().find_map(|effect| match effect {
-        Effect::Ping { conn, watermark } if *conn == bob => Some(*watermark),
-        _ => None,
-    });
-    assert_eq!(
-        watermark,
-        Some(1),
-        "a burst is followed by a ping within a second"
-    );
-    world.input(Input::Ponged {
-        conn: bob,
-        payload: &1_u64.to_be_bytes(),
-    });
+    let watermark = world.watermark(bob).expect("a ping within a second");
+    world.pong(bob, watermark);
     let delivered = |(op, _): &(&StoreOp, _)| matches!(op, StoreOp::MessageDelivered { .. });
     assert_eq!(world.persisted().filter(delivered).count(), 1);
     world.close(bob, Closing::Abrupt);

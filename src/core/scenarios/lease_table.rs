@@ -212,12 +212,7 @@ fn a_socket_that_closed_during_its_hello_leaves_nothing() {
 fn a_restored_lease_is_in_grace_and_told_to_nobody() {
     let (mut world, _, bob) = observed();
     let presence = world.ack(bob)["presenceId"].clone();
-    let mut after = World::new();
-    after.now = world.now;
-    for mut row in world.rows() {
-        row.announced = true;
-        after.input(Input::Boot(BootRow::Presence(Box::new(row))));
-    }
+    let mut after = world.restart();
     assert_eq!(after.recount(), (0, 2));
     let back = after.join(launched(2, 21, "b"));
     assert_eq!(after.ack(back)["presenceId"], presence);
@@ -354,12 +349,9 @@ fn a_leave_is_told_when_it_is_durable_and_before_the_successors_join() {
 fn who_may_not_have_been_announced_before_a_crash_is_at_its_return() {
     let (world, _, bob) = observed();
     let presence = world.ack(bob)["presenceId"].clone();
-    let mut after = World::new();
-    after.now = world.now;
-    for mut row in world.rows() {
-        row.announced = row.session_id == "a";
-        after.input(Input::Boot(BootRow::Presence(Box::new(row))));
-    }
+    let mut after = world.restart_from(|row| {
+        row.joined = row.joined.filter(|_| row.session_id == "a");
+    });
     let observer = after.join(launched(1, 11, "a"));
     let back = after.join(launched(2, 21, "b"));
     assert_eq!(after.ack(back)["presenceId"], presence);

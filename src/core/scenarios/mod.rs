@@ -7,13 +7,16 @@
 
 mod delivery;
 mod lease_table;
+mod missed;
+mod restart;
+mod resuming;
 
 use serde_json::{Value, json};
 
 use crate::effect::{Close, Effect};
 use crate::event::{Event, LeaseEnd};
 use crate::identity::{AttestationText, HelloText, KeyPair, SessionHelloText};
-use crate::ids::{ConnId, Seq, Token};
+use crate::ids::{ConnId, Position, Seq, Token};
 use crate::input::{Closing, Input};
 use crate::limits::Config;
 use crate::rows::{
@@ -35,6 +38,9 @@ struct World {
     /// Effects looked at by [`Self::answer_mailboxes`].
     answered: usize,
     conns: u32,
+    first_seq: Seq,
+    /// What brokers before this one wrote.
+    past: Vec<StoreOp>,
 }
 
 impl World {
@@ -43,12 +49,16 @@ impl World {
             mono: Mono(1000),
             wall: Wall(1_700_000_000_000),
         };
+        Self::started(now, Seq(1))
+    }
+
+    fn started(now: Now, first_seq: Seq) -> Self {
         let config = Config {
             send_rate: 0,
             ..Config::default()
         };
         let place = Place { index: 0, count: 1 };
-        let shard = Shard::new(config, place, [9; 32], now, Seq(1));
+        let shard = Shard::new(config, place, [9; 32], now, first_seq);
         let mut world = Self {
             shard,
             now,
@@ -57,6 +67,8 @@ impl World {
             disk_held: false,
             answered: 0,
             conns: 0,
+            first_seq,
+            past: Vec::new(),
         };
         world.input(Input::Boot(BootRow::Mesh(MeshRow {
             id: MESH.into(),
@@ -189,6 +201,38 @@ impl World {
 
     fn close(&mut self, conn: ConnId, how: Closing) {
         self.input(Input::Closed { conn, how });
+    }
+
+    /// Tokens of the messages to be stored.
+    fn inserts(&self) -> Vec<Token> {
+        let inserts = self
+            .persisted()
+            .filter(|(op, _)| matches!(op, StoreOp::MessageInsert { .. }));
+        inserts.filter_map(|(_, token)| token).collect()
+    }
+
+    /// What the last ping to a socket carried.
+    fn watermark(&self, conn: ConnId) -> Option<u64> {
+        self.fx.iter().rev().find_map(|effect| match effect {
+            Effect::Ping {
+                conn: to,
+                watermark,
+            } if *to == conn => Some(*watermark),
+            _ => None,
+        })
+    }
+
+    fn pong(&mut self, conn: ConnId, watermark: u64) {
+        let payload = &watermark.to_be_bytes();
+        self.input(Input::Ponged { conn, payload });
+    }
+
+    /// The socket takes and confirms everything written to it so far.
+    fn confirm_all(&mut self, conn: ConnId) {
+        self.pass(Millis(1_000));
+        if let Some(watermark) = self.watermark(conn) {
+            self.pong(conn, watermark);
+        }
     }
 
     fn frames(&self, conn: ConnId) -> Vec<Value> {

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::attachment::Attachment;
+use crate::effect::Close;
+use crate::event::LeaseEnd;
 use crate::hello::Hello;
 use crate::ids::{ConnId, PeerHandle, Token};
 use crate::rows::{StoreFailure, StoreOp};
@@ -16,7 +18,8 @@ pub(crate) mod hook;
 mod moderation;
 mod peers;
 mod receipts;
-mod send;
+pub(crate) mod repeat;
+pub(crate) mod send;
 mod status;
 
 /// One request of an attached session.
@@ -110,13 +113,17 @@ impl Shard {
                 Ok(())
             }
             "hello" => {
-                let hello = Hello::member(fields, t.now.wall);
+                let hello = Hello::member(fields, t.now.wall, None);
                 self.greet_again(t, slot, hello);
                 Ok(())
             }
             "session_hello" => {
-                let hello = Hello::session(fields, t.now.wall);
+                let hello = Hello::session(fields, t.now.wall, None);
                 self.greet_again(t, slot, hello);
+                Ok(())
+            }
+            "goodbye" => {
+                self.evict(t, slot, LeaseEnd::Goodbye, Some(Close::GOODBYE));
                 Ok(())
             }
             "send" => {
@@ -240,7 +247,7 @@ impl Shard {
         match peer.replies.ready(frame) {
             Some(frame) => t.send(conn, frame),
             None if peer.replies.overfull() => {
-                self.close(t, conn, crate::effect::Close::SLOW_CONSUMER);
+                self.close(t, conn, Close::SLOW_CONSUMER);
                 self.begin_grace(t, slot);
             }
             None => {}
@@ -254,6 +261,7 @@ impl Shard {
             id: req_id.unwrap_or_default(),
             message_id: "",
             queued: false,
+            deferred: false,
             error: None,
             req_id,
         });

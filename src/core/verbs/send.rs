@@ -6,22 +6,36 @@ use crate::effect::{Close, Effect};
 use crate::event::Event;
 use crate::ids::{PeerHandle, PubKey, Seq, Token};
 use crate::limits::NAME_BYTES_MAX;
+use crate::log::What;
 use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
 use crate::peer::MeshIx;
-use crate::routing::{NoRecipient, Target};
+use crate::routing::{NoRecipient, Recipient, Target};
 use crate::rows::{AuditRow, MessageRow, Priority, StoreFailure, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::verbs::Request;
 use crate::wire::{FieldError, frames};
 
-/// What waits for the commit of a message: who sent it, its request's id, its ack, its mailbox.
-pub(crate) type Unstored = (
-    PeerHandle,
-    Box<str>,
-    bytes::Bytes,
-    Option<(MeshIx, PubKey, Seq)>,
-);
+/// A message that waits for its commit.
+#[derive(Debug)]
+pub(crate) struct Unstored {
+    pub(crate) sender: PeerHandle,
+    /// The request's `id`.
+    pub(crate) id: Box<str>,
+    pub(crate) ack: bytes::Bytes,
+    /// The mailbox that holds it, if it is direct.
+    pub(crate) mail: Option<(MeshIx, PubKey, Seq)>,
+    /// What it is known by, if its sender named it.
+    pub(crate) hash: Option<u64>,
+}
+
+/// A send under way: the session, the request's id, what it is known by.
+#[derive(Clone, Copy)]
+struct Sending<'a> {
+    slot: u32,
+    id: &'a str,
+    hash: Option<u64>,
+}
 
 /// Why a send was refused: what the sender is told, and the metric's label.
 struct Refused(Cow<'static, str>, &'static str);
@@ -59,16 +73,33 @@ impl Shard {
     ) -> Result<(), Refused> {
         self.take_send_token(t, request.slot)?;
         let row = self.message_row(t, request)?;
+        let Ok(hash) = self.may_repeat(t, request.slot, (id, &row)) else {
+            return Ok(());
+        };
+        let slot = request.slot;
+        let routed = self.route(t, Sending { slot, id, hash }, row);
+        if let (Err(_), Some(hash)) = (&routed, hash) {
+            self.repeats.forget(hash);
+        }
+        routed
+    }
+
+    fn route(
+        &mut self,
+        t: &mut Turn<'_>,
+        sending: Sending<'_>,
+        row: MessageRow,
+    ) -> Result<(), Refused> {
         // Whoever hears from it must have heard of it first.
         if self
             .peers
-            .get_slot(request.slot)
+            .get_slot(sending.slot)
             .is_some_and(|p| p.owed.is_some())
         {
             mark(Mark::JoinToldEarly);
         }
-        self.announce_joined(t, request.slot);
-        let Some(peer) = self.peers.get_slot(request.slot) else {
+        self.announce_joined(t, sending.slot);
+        let Some(peer) = self.peers.get_slot(sending.slot) else {
             return Ok(());
         };
         let mesh = peer.mesh;
@@ -78,16 +109,16 @@ impl Shard {
                 "no_recipient",
             )),
             Target::Key(key) => {
-                let checked = self.check_direct(request.slot, peer, key);
+                let checked = self.check_direct(sending.slot, peer, key);
                 if checked == Err(NoRecipient::Blocked) {
                     t.observe(Event::GrantDenied { cap: "dm" });
                 }
-                let key = checked?;
-                self.send_direct(t, request.slot, id, (mesh, key), row);
+                let recipient = checked?;
+                self.send_direct(t, sending, (mesh, recipient), row);
                 Ok(())
             }
             Target::Everyone | Target::Group(_) => {
-                self.send_multicast(t, request.slot, id, row);
+                self.send_multicast(t, sending, row);
                 Ok(())
             }
         }
@@ -150,17 +181,20 @@ impl Shard {
             client_message_id,
             request_fingerprint,
             reply_to_id,
+            position: None,
+            deferred: false,
         })
     }
 
     fn send_direct(
         &mut self,
         t: &mut Turn<'_>,
-        slot: u32,
-        id: &str,
-        (mesh, target): (MeshIx, PubKey),
-        row: MessageRow,
+        sending: Sending<'_>,
+        (mesh, recipient): (MeshIx, Recipient),
+        mut row: MessageRow,
     ) {
+        let target = recipient.key;
+        row.deferred = recipient.deferred;
         let mail = Mail {
             seq: row.seq,
             target,
@@ -169,63 +203,54 @@ impl Shard {
             sender_session: row.sender_session_pubkey,
             sender_presence: self
                 .peers
-                .get_slot(slot)
+                .get_slot(sending.slot)
                 .map(|peer| peer.presence_id.clone()),
             client_message_id: row.client_message_id.as_deref().map(Into::into),
             frame: self.push_frame(mesh, &row, Some(&target)),
         };
-        self.store_message(t, slot, id, row, Some((mesh, target, mail.seq)));
+        let place = Some((mesh, target, mail.seq));
+        self.store_message(t, sending, row, place);
         self.deliver(t, mesh, mail);
     }
 
-    fn send_multicast(&mut self, t: &mut Turn<'_>, slot: u32, id: &str, mut row: MessageRow) {
-        let Some(peer) = self.peers.get_slot(slot) else {
+    fn send_multicast(&mut self, t: &mut Turn<'_>, sending: Sending<'_>, mut row: MessageRow) {
+        let at = self.stamp();
+        row.position = Some(at);
+        let Some(peer) = self.peers.get_slot(sending.slot) else {
             return;
         };
         let frame = self.push_frame(peer.mesh, &row, None);
-        let group = match Target::parse(&row.target_spec) {
-            Target::Group(group) => Some(group),
-            Target::Everyone | Target::Topic | Target::Key(_) => None,
-        };
-        let recipients = self.multicast(t, peer, group, &frame);
+        let what = What::message(&row, peer.member);
+        let recipients = self.publish(t, peer.mesh, at, (what, frame));
         t.observe(Event::Routed {
             priority: row.priority,
             recipients,
         });
         row.delivered_at = Some(t.now.wall);
-        self.store_message(t, slot, id, row, None);
+        self.store_message(t, sending, row, None);
     }
 
     /// Gives the row to the store, with its audit entry; its commit releases the ack.
     fn store_message(
         &mut self,
         t: &mut Turn<'_>,
-        slot: u32,
-        id: &str,
+        sending: Sending<'_>,
         row: MessageRow,
         mail: Option<(MeshIx, PubKey, Seq)>,
     ) {
-        let message_id = row.id.to_string();
-        let ack = frames::encode(&frames::Ack {
-            id,
-            message_id: &message_id,
-            queued: true,
-            error: None,
-            req_id: None,
-        });
         let token = self.next_token();
-        let Some(sender) = self.wait_in_line(t, slot, token) else {
+        let Some(sender) = self.wait_in_line(t, sending.slot, token) else {
             return;
         };
-        self.waiting.insert(
-            token,
-            Waiting::Send {
-                sender,
-                id: id.into(),
-                ack,
-                mail,
-            },
-        );
+        let unstored = Unstored {
+            sender,
+            id: sending.id.into(),
+            ack: accepted(sending.id, &row),
+            mail,
+            hash: sending.hash,
+        };
+        self.waiting
+            .insert(token, Waiting::Send(Box::new(unstored)));
         let op = StoreOp::MessageInsert {
             audit: Box::new(sent(&row)),
             row: Box::new(row),
@@ -259,9 +284,16 @@ impl Shard {
         &mut self,
         t: &mut Turn<'_>,
         token: Token,
-        (sender, id, ack, mail): Unstored,
+        unstored: Unstored,
         result: Result<(), StoreFailure>,
     ) {
+        let Unstored {
+            sender,
+            id,
+            ack,
+            mail,
+            hash,
+        } = unstored;
         let frame = match result {
             Ok(()) => ack,
             Err(failure) => {
@@ -269,6 +301,9 @@ impl Shard {
                 mark(Mark::SendNotStored);
                 if let Some((mesh, key, seq)) = mail {
                     self.forget_mail(mesh, key, seq);
+                }
+                if let Some(hash) = hash {
+                    self.repeats.forget(hash);
                 }
                 refusal(
                     &id,
@@ -326,11 +361,25 @@ fn sent(row: &MessageRow) -> AuditRow {
     }
 }
 
-fn refusal(id: &str, error: &str) -> bytes::Bytes {
+/// The answer to the sender of a message that is on disk.
+pub(crate) fn accepted(id: &str, row: &MessageRow) -> bytes::Bytes {
+    frames::encode(&frames::Ack {
+        id,
+        message_id: row.id.as_str(),
+        queued: true,
+        deferred: row.deferred,
+        error: None,
+        req_id: None,
+    })
+}
+
+/// The answer to the sender of a message that is not.
+pub(crate) fn refusal(id: &str, error: &str) -> bytes::Bytes {
     frames::encode(&frames::Ack {
         id,
         message_id: "",
         queued: false,
+        deferred: false,
         error: Some(error),
         req_id: None,
     })

@@ -54,8 +54,14 @@ pub struct HelloAck<'a> {
     pub services: Option<[(); 0]>,
     /// Whether an existing lease was found.
     pub reattached: bool,
+    /// `truncated` if something said to many while it was away is no longer kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed: Option<&'static str>,
     /// How long the session stays present without a socket.
     pub lease_ttl_ms: u64,
+    /// With which the next hello needs no signature checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume_token: Option<String>,
 }
 
 /// `memberProfile`.
@@ -191,6 +197,9 @@ pub struct Ack<'a> {
     pub message_id: &'a str,
     /// Whether the message is on disk.
     pub queued: bool,
+    /// Nobody has that key now: it waits for its return.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deferred: bool,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'a str>,

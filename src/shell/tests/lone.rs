@@ -23,7 +23,7 @@ fn alone(test: impl AsyncFnOnce(Rc<Loop>)) {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder, 1);
     let store = Store::open(&config.db, config.durability).unwrap();
-    let image = store.boot().unwrap();
+    let image = store.boot(config.core.log).unwrap();
     let (notify, _notices) = mpsc::channel();
     let (client, lanes) = (store.client(0), lanes(1).unwrap());
     let shared = Arc::new(Shared::new(lanes, Driver::Epoll, store, &config, 10));

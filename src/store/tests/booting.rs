@@ -1,5 +1,10 @@
 //! What the next process finds.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each test looks at one kind of row"
+)]
+
 use super::*;
 use crate::core::rows::{BootRow, PeerStateRow};
 use crate::store::boot::SEQ_STRIDE;
@@ -7,10 +12,15 @@ use crate::store::boot::SEQ_STRIDE;
 fn kinds(rows: &[BootRow]) -> String {
     rows.iter()
         .map(|row| match row {
+            BootRow::Resume(_) => 'r',
             BootRow::Mesh(_) => 'M',
             BootRow::Member(_) => 'm',
             BootRow::PeerState(_) => 's',
             BootRow::Presence(_) => 'p',
+            BootRow::Ended(_) => 'e',
+            BootRow::Said(_) => 'S',
+            BootRow::Log(_) => 'l',
+            BootRow::Sent(_) => 'n',
             BootRow::Mailbox(_) => 'b',
         })
         .collect()
@@ -36,6 +46,7 @@ fn the_image_holds_what_is_present_in_order() {
     world.persist(StoreOp::PresenceEnd {
         id: "p1".to_owned(),
         at: Wall(1),
+        ended: Position(1),
     });
     let state = PeerStateRow {
         mesh_id: world.made.mesh.id.clone(),
@@ -58,8 +69,8 @@ fn the_image_holds_what_is_present_in_order() {
 
     for boot in 1..=3 {
         let store = Store::open(&world.path, Durability::Full).unwrap();
-        let image = store.boot().unwrap();
-        assert_eq!(kinds(&image.rows), "Mmspbb");
+        let image = store.boot(LOG).unwrap();
+        assert_eq!(kinds(&image.rows), "rMmspelnnnnnbb");
         assert_eq!(epochs(&image.rows), [("p2".to_owned(), boot)]);
         assert!(image.next_seq > Seq(5));
         assert_eq!(image.skipped, 0);
@@ -74,16 +85,16 @@ fn somebody_who_attached_again_is_counted_anew() {
     let world = World::new();
     world.persist(StoreOp::PresencePut(Box::new(world.presence("p1"))));
     assert_eq!(
-        epochs(&world.store.boot().unwrap().rows),
+        epochs(&world.store.boot(LOG).unwrap().rows),
         [("p1".to_owned(), 1)]
     );
     assert_eq!(
-        epochs(&world.store.boot().unwrap().rows),
+        epochs(&world.store.boot(LOG).unwrap().rows),
         [("p1".to_owned(), 2)]
     );
     world.persist(StoreOp::PresencePut(Box::new(world.presence("p1"))));
     assert_eq!(
-        epochs(&world.store.boot().unwrap().rows),
+        epochs(&world.store.boot(LOG).unwrap().rows),
         [("p1".to_owned(), 1)]
     );
 }
@@ -91,15 +102,15 @@ fn somebody_who_attached_again_is_counted_anew() {
 #[test]
 fn sequences_never_come_again() {
     let world = World::new();
-    let first = world.store.boot().unwrap().next_seq;
+    let first = world.store.boot(LOG).unwrap().next_seq;
     assert!(first.0 > 0);
     // Nothing was stored, but some may have been pushed.
-    let second = world.store.boot().unwrap().next_seq;
+    let second = world.store.boot(LOG).unwrap().next_seq;
     assert!(second.0 >= first.0 + SEQ_STRIDE);
     // A process that used more than its stride.
     let high = second.0 + 5 * SEQ_STRIDE;
     world.persist(world.insert(high, key(1)));
-    let third = world.store.boot().unwrap().next_seq;
+    let third = world.store.boot(LOG).unwrap().next_seq;
     assert!(third.0 > high);
     // A process may be refused for long before it stores anything again.
     let refused = 10_000 * 3600 * 7;
@@ -120,7 +131,7 @@ fn a_damaged_row_is_left_out() {
             [],
         )
         .unwrap();
-    let image = world.store.boot().unwrap();
+    let image = world.store.boot(LOG).unwrap();
     assert_eq!(epochs(&image.rows), [("p2".to_owned(), 1)]);
     assert_eq!(image.skipped, 1);
 }
@@ -133,16 +144,128 @@ fn a_crash_keeps_presences() {
         id: "p1".to_owned(),
         until: Wall(77),
         last_ping_at: Wall(7),
+        cursor: Position(1),
+        heard: Position(1),
+        known: Position(1),
     };
     world.persist(grace);
     let (_folder, copy) = crash_image(&world.path);
     let image = Store::open(&copy, Durability::Full)
         .unwrap()
-        .boot()
+        .boot(LOG)
         .unwrap();
     let mut untils = image.rows.iter().filter_map(|row| match row {
         BootRow::Presence(row) => Some(row.lease_until),
-        BootRow::Mesh(_) | BootRow::Member(_) | BootRow::PeerState(_) | BootRow::Mailbox(_) => None,
+        _ => None,
     });
     assert_eq!(untils.next(), Some(Some(Wall(77))));
+}
+
+#[test]
+fn the_log_of_a_mesh_is_read_back_as_far_as_its_limits_allow() {
+    let world = World::new();
+    world.persist(StoreOp::PresencePut(Box::new(world.presence("p1"))));
+    let now = Wall(
+        world
+            .disk()
+            .query_row(
+                "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap(),
+    );
+    let said = |seq: u64, age| {
+        let mut row = message(&world.made, seq, "*");
+        row.position = Some(Position(1000 + seq));
+        row.created_at = Wall(now.0 - age);
+        row.client_message_id = None;
+        world.persist(sent(row));
+    };
+    let log = || {
+        let image = world.store.boot(LOG).unwrap();
+        let said: Vec<u64> = image
+            .rows
+            .iter()
+            .filter_map(|row| match row {
+                BootRow::Said(row) => Some(row.seq.0),
+                _ => None,
+            })
+            .collect();
+        let since = image.rows.iter().find_map(|row| match row {
+            BootRow::Log(row) => Some(row.since.0),
+            _ => None,
+        });
+        (said, since.unwrap())
+    };
+    said(1, 601_000);
+    said(2, 0);
+    assert_eq!(log(), (vec![2], 1001), "the first is too old");
+    (3..=5).for_each(|seq| said(seq, 0));
+    assert_eq!(log(), (vec![3, 4, 5], 1002), "there is room for three");
+}
+
+#[test]
+fn the_presences_that_ended_last_come_in_the_order_in_which_they_did() {
+    let world = World::new();
+    for (id, at) in [("p1", 30), ("p2", 10), ("p3", 20)] {
+        world.persist(StoreOp::PresencePut(Box::new(world.presence(id))));
+        let (id, ended) = (id.to_owned(), Position(7));
+        world.persist(StoreOp::PresenceEnd {
+            id: id.clone(),
+            at: Wall(at),
+            ended,
+        });
+        let told = crate::core::rows::Told::Leave(Position(8));
+        world.persist(StoreOp::PresenceTold { id, told });
+    }
+    let image = world.store.boot(LOG).unwrap();
+    let ends: Vec<_> = image
+        .rows
+        .iter()
+        .filter_map(|row| match row {
+            BootRow::Ended(row) => Some((row.ended_at.0, row.ended, row.joined, row.left)),
+            _ => None,
+        })
+        .collect();
+    let told = (Position(7), Some(Position(4)), Some(Position(8)));
+    let end = |at| (at, told.0, told.1, told.2);
+    assert_eq!(ends, [end(10), end(20), end(30)]);
+}
+
+#[test]
+fn a_message_is_found_by_what_its_sender_called_it() {
+    let world = World::new();
+    world.persist(world.insert(1, key(1)));
+    let ask = |name: &str| {
+        let query = StoreQuery::Sent {
+            mesh_id: world.made.mesh.id.clone(),
+            sender_member_id: world.made.owner.id.clone(),
+            client_message_id: name.to_owned(),
+        };
+        world.client.query(query, Token(1));
+        match world.answer().unwrap() {
+            StoreAnswer::Message(row) => row.map(|row| (row.seq, row.deferred)),
+            other @ StoreAnswer::Mailbox { .. } => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ask("client-1"), Some((Seq(1), true)));
+    assert_eq!(ask("client-2"), None);
+    let sql = "EXPLAIN QUERY PLAN SELECT * FROM message_queue WHERE mesh_id = 'a'
+        AND sender_member_id = 'b' AND client_message_id = 'c' ORDER BY seq LIMIT 1";
+    let plan: String = world.disk().query_row(sql, [], |row| row.get(3)).unwrap();
+    assert!(plan.contains("message_by_sender"), "{plan}");
+}
+
+#[test]
+fn the_key_of_resume_tokens_stays_the_same() {
+    let world = World::new();
+    let key = |store: &Store| match store.boot(LOG).unwrap().rows.first() {
+        Some(BootRow::Resume(key)) => key.0,
+        other => panic!("{other:?}"),
+    };
+    let first = key(&world.store);
+    assert_ne!(first, [0; 32]);
+    assert_eq!(key(&world.store), first);
+    assert_ne!(key(&World::new().store), first);
 }

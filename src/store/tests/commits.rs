@@ -52,6 +52,7 @@ fn operations_of_one_client_take_effect_in_order() {
         let end = StoreOp::PresenceEnd {
             id: "p1".to_owned(),
             at: Wall(round.into()),
+            ended: Position(round.into()),
         };
         world
             .client
@@ -217,7 +218,7 @@ fn chores_beyond_the_bound_are_dropped_and_presence_is_the_last_to_be() {
     assert_eq!(world.health().dropped, 4);
     let told = |token| {
         let id = String::new();
-        let told = Told::Join;
+        let told = Told::Join(Position(1));
         world
             .client
             .persist(StoreOp::PresenceTold { id, told }, token);

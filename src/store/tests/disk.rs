@@ -67,6 +67,7 @@ fn a_full_disk_refuses_messages_keeps_presence_and_heals() {
     let end = StoreOp::PresenceEnd {
         id: "p1".to_owned(),
         at: Wall(7),
+        ended: Position(7),
     };
     world.client.persist(end, None);
     world.client.persist(world.audit("peer_left"), None);
@@ -205,6 +206,24 @@ fn closing_while_the_disk_is_full_ends_and_counts() {
     Store::open(&world.path, Durability::Full).unwrap();
 }
 
+fn told(id: &str, told: Told) -> Item {
+    let id = id.to_owned();
+    let op = StoreOp::PresenceTold { id, told };
+    Item::Op { op, token: None }
+}
+
+fn grace(id: &str) -> Item {
+    let op = StoreOp::PresenceGrace {
+        id: id.to_owned(),
+        until: Wall(1),
+        last_ping_at: Wall(1),
+        cursor: Position(1),
+        heard: Position(1),
+        known: Position(1),
+    };
+    Item::Op { op, token: None }
+}
+
 #[test]
 fn a_long_failure_keeps_what_counts() {
     let made = World::new().made;
@@ -212,31 +231,17 @@ fn a_long_failure_keeps_what_counts() {
         op: StoreOp::PresencePut(Box::new(presence(&made, id))),
         token: None,
     };
-    let grace = |id: &str| Item::Op {
-        op: StoreOp::PresenceGrace {
-            id: id.to_owned(),
-            until: Wall(1),
-            last_ping_at: Wall(1),
-        },
-        token: None,
-    };
     let end = |id: &str| Item::Op {
         op: StoreOp::PresenceEnd {
             id: id.to_owned(),
             at: Wall(1),
-        },
-        token: None,
-    };
-    let told = |id: &str, told| Item::Op {
-        op: StoreOp::PresenceTold {
-            id: id.to_owned(),
-            told,
+            ended: Position(1),
         },
         token: None,
     };
     let mut lane: Lane = [
-        told("b", Told::Join),
-        told("b", Told::Leave),
+        told("b", Told::Join(Position(1))),
+        told("b", Told::Leave(Position(2))),
         put("a"),
         grace("a"),
         put("a"),
@@ -270,8 +275,26 @@ fn a_long_failure_keeps_what_counts() {
         .collect();
     assert_eq!(kept, ["put", "end", "put", "grace"]);
     assert_eq!(released, 7);
+}
 
-    let mut lane: Lane = [told("c", Told::Join), told("c", Told::Leave)].into();
+#[test]
+fn a_long_failure_keeps_the_last_word_of_each_kind() {
+    let mut lane: Lane = [
+        told("c", Told::Join(Position(1))),
+        told("c", Told::Leave(Position(2))),
+    ]
+    .into();
     backlog::compact(&mut lane, |_| ());
-    assert_eq!(lane.len(), 1);
+    assert_eq!(lane.len(), 2, "where it joined is not where it left");
+
+    let cursor = |at| Item::Op {
+        op: StoreOp::PresenceCursor {
+            id: "a".to_owned(),
+            cursor: Position(at),
+        },
+        token: None,
+    };
+    let mut lane: Lane = [cursor(1), grace("a"), cursor(2), cursor(3)].into();
+    backlog::compact(&mut lane, |_| ());
+    assert_eq!(lane.len(), 2, "a later one says it all");
 }

@@ -61,7 +61,7 @@ fn a_newer_version_is_named_and_left_alone() {
         error,
         OpenError::Newer {
             found: 99,
-            known: 3,
+            known: 4,
             ..
         }
     ));
@@ -131,7 +131,7 @@ fn closing_empties_the_wal_and_opening_again_changes_nothing() {
         .unwrap()
         .close();
     assert_eq!(version("schema_version"), schema);
-    assert_eq!(version("user_version"), 3);
+    assert_eq!(version("user_version"), 4);
 }
 
 #[test]
@@ -156,8 +156,14 @@ fn a_file_of_the_first_version_is_brought_up_to_date() {
     )
     .unwrap();
     Store::open(&path, Durability::Normal).unwrap().close();
-    assert_eq!(count(&conn, "presence WHERE id = 'here' AND told = 1"), 1);
-    assert_eq!(count(&conn, "presence WHERE id = 'gone' AND told = 2"), 1);
+    assert_eq!(
+        count(&conn, "presence WHERE id = 'here' AND joined_pos = 0"),
+        1
+    );
+    assert_eq!(
+        count(&conn, "presence WHERE id = 'gone' AND left_pos = 0"),
+        1
+    );
 }
 
 /// A crash in the middle of the very first migration leaves an empty database.

@@ -20,21 +20,29 @@ fn a_presence_is_put_left_ended_and_put_again() {
         id: "p1".to_owned(),
         until: Wall(90),
         last_ping_at: Wall(50),
+        cursor: Position(70),
+        heard: Position(60),
+        known: Position(60),
     };
     world.persist(grace);
     assert_eq!(
         (read().lease_until, read().last_ping_at),
         (Some(Wall(90)), Wall(50))
     );
+    assert_eq!((read().cursor, read().heard), (Position(70), Position(60)));
+    let (id, cursor) = ("p1".to_owned(), Position(80));
+    world.persist(StoreOp::PresenceCursor { id, cursor });
+    assert_eq!(read().cursor, cursor);
 
     for at in [100, 200] {
         world.persist(StoreOp::PresenceEnd {
             id: "p1".to_owned(),
             at: Wall(at),
+            ended: Position(at.unsigned_abs()),
         });
     }
     assert_eq!(
-        world.count("presence WHERE disconnected_at = 100"),
+        world.count("presence WHERE disconnected_at = 100 AND ended_pos = 100"),
         1,
         "the first end counts"
     );
@@ -48,13 +56,16 @@ fn a_presence_is_put_left_ended_and_put_again() {
 fn what_others_were_told_of_a_presence_is_noted() {
     let world = World::new();
     let mut row = world.presence("p1");
-    row.announced = false;
+    row.joined = None;
     world.persist(StoreOp::PresencePut(Box::new(row)));
-    assert_eq!(world.count("presence WHERE told = 0"), 1);
-    for (told, column) in [(Told::Join, 1), (Told::Leave, 2)] {
+    assert_eq!(world.count("presence WHERE joined_pos IS NULL"), 1);
+    for (told, column) in [
+        (Told::Join(Position(8)), "joined_pos"),
+        (Told::Leave(Position(9)), "left_pos"),
+    ] {
         let id = "p1".to_owned();
         world.persist(StoreOp::PresenceTold { id, told });
-        assert_eq!(world.count(&format!("presence WHERE told = {column}")), 1);
+        assert_eq!(world.count(&format!("presence WHERE {column} >= 8")), 1);
     }
 }
 

@@ -66,6 +66,7 @@ fn only_what_is_old_enough_goes() {
             let end = StoreOp::PresenceEnd {
                 id: id.to_owned(),
                 at: ago(ended),
+                ended: Position(1),
             };
             world.client.persist(end, None);
         }
@@ -114,7 +115,7 @@ fn the_first_sweep_comes_by_itself() {
     world.store.close();
     let store = Store::open(&world.path, Durability::Full).unwrap();
     assert_eq!(store.health().undelivered, 2);
-    store.boot().unwrap();
+    store.boot(LOG).unwrap();
     assert_eq!(store.health().sweeps, 0, "not before the loops run");
     let (_client, _results) = start(&store);
     wait_for(|| store.health().sweeps == 1);

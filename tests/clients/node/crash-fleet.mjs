@@ -9,8 +9,10 @@ import { isMessage, isPresence, sleep, textOf } from './mesh.mjs';
 
 /** How long a client waits for hello_ack; real ones give up after 5 s. */
 const PATIENCE_MS = 5000;
-/** Pause before a client tries again; real ones wait longer, but the tests have little time. */
+/** Pause before a client tries again; real ones wait longer, but the tests have little time. A
+ * crowd waits longer, and not all for the same time. */
 const RETRY_MS = 20;
+const CROWD_RETRY_MS = 300;
 /** Messages of one client waiting for their ack. */
 const WINDOW = 64;
 /** Between the telling of a join and the commit of a row that says so. */
@@ -116,7 +118,10 @@ export class Fleet {
     actor.heard.set(from, Math.max(n, last));
   }
 
-  presence(actor, { event, eventData }) {
+  presence(actor, { event, eventData, messageId }) {
+    // What its last socket may have swallowed comes again under the same id.
+    if (actor.news.has(messageId)) return;
+    actor.news.add(messageId);
     if (!this.settled) return;
     const { pubkey, name } = eventData;
     if (!this.fleeting.has(pubkey)) return this.fault(`${actor.name} was told ${event} of ${name}`);
@@ -171,6 +176,8 @@ export class Fleet {
 export class Actor {
   pending = new Map();
   heard = new Map();
+  /** Ids of what it was told of the presence of others. */
+  news = new Set();
   online = false;
   retired = false;
   trouble = 'not tried yet';
@@ -180,12 +187,14 @@ export class Actor {
   #tellEnd = () => {};
   #nap = null;
 
-  constructor(fleet, identity, { acks = false, patient = true } = {}) {
+  constructor(fleet, identity, { acks = false, patient = true, crowded = false } = {}) {
     this.fleet = fleet;
     this.identity = identity;
     this.acks = acks;
     /** Whether it tries again after a lost connection. */
     this.patient = patient;
+    /** Whether it is one of so many that they must not all try at once. */
+    this.crowded = crowded;
     this.name = identity.fields.displayName;
   }
 
@@ -199,7 +208,8 @@ export class Actor {
       if (this.online) this.#tellEnd(this.end);
       this.online = false;
       this.pending.clear();
-      if (!this.retired) await sleep(RETRY_MS);
+      const pause = this.crowded ? CROWD_RETRY_MS * (0.5 + Math.random()) : RETRY_MS;
+      if (!this.retired) await sleep(pause);
       await this.#nap;
     } while (this.patient && !this.retired);
   }
@@ -232,6 +242,7 @@ export class Actor {
     if (this.#presenceId && ack.presenceId !== this.#presenceId && !fleeting) {
       this.fleet.fault(`${this.name} came back in time, but its lease was gone`);
     }
+    if (ack.missed) this.fleet.fault(`${this.name} was told that what it missed is ${ack.missed}`);
     this.#presenceId = ack.presenceId;
     this.online = !this.retired;
   }
@@ -249,6 +260,8 @@ export class Actor {
       this.fleet.arrive(this, frame);
       if (this.acks) this.write({ type: 'client_ack', brokerMessageId: frame.messageId });
     } else if (isPresence(frame)) {
+      if (received.has(frame.messageId)) this.fleet.fault(`${this.name} got ${frame.messageId} twice on one socket`);
+      received.add(frame.messageId);
       this.fleet.presence(this, frame);
     } else {
       this.onReply?.(frame);
@@ -301,6 +314,13 @@ export class Actor {
   nap(done) {
     this.#nap = done;
     this.drop();
+  }
+
+  /** Ends its lease, and never comes back. */
+  goodbye() {
+    this.retired = true;
+    this.online = false;
+    this.write({ type: 'goodbye' });
   }
 
   /** Never comes back. `cleanly` says goodbye with a close frame. */

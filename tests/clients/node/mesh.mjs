@@ -224,6 +224,11 @@ export class Peer {
     return this.frames.filter(isPresence).map((f) => `${f.event} ${f.eventData.name}`);
   }
 
+  /** Everything said to this client so far: texts of messages, presence events as `event name`. */
+  get heard() {
+    return this.frames.filter((f) => isMessage(f) || isPresence(f)).map(saidIn);
+  }
+
   async peers() {
     return (await this.request({ type: 'list_peers' })).peers;
   }
@@ -234,6 +239,23 @@ export class Peer {
     return this.closed;
   }
 
+  /** Cuts it in the same way as soon as exactly so many more bytes have been received. */
+  cutAfter(bytes) {
+    const socket = this.ws._socket;
+    const push = socket.push.bind(socket);
+    let left = bytes;
+    socket.push = (chunk, encoding) => {
+      if (chunk === null || chunk.length < left) {
+        left -= chunk?.length ?? 0;
+        return push(chunk, encoding);
+      }
+      if (left > 0) push(chunk.subarray(0, left));
+      left = 0;
+      socket.resetAndDestroy();
+      return false;
+    };
+  }
+
   close(code) {
     this.ws.close(code);
     return this.closed;
@@ -242,6 +264,7 @@ export class Peer {
 
 export const isMessage = (f) => f.type === 'push' && f.subtype === undefined;
 export const isPresence = (f) => f.type === 'push' && f.subtype === 'system' && f.event.startsWith('peer_');
+const saidIn = (f) => (isMessage(f) ? textOf(f) : `${f.event} ${f.eventData.name}`);
 export const textOf = (f) => Buffer.from(f.ciphertext, 'base64').toString();
 
 /** Polls until `holds` returns something true. */

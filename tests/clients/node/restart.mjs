@@ -3,14 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { eventually, isMessage, sleep } from './mesh.mjs';
-import { GRACE_MS, ask, member, peersOf, run, session } from './scenario.mjs';
-
-async function back(first) {
-  const peer = await first.identity.attach();
-  assert.equal(peer.ack.presenceId, first.ack.presenceId);
-  assert.equal(peer.ack.reattached, true);
-  return peer;
-}
+import { GRACE_MS, ask, back, member, peersOf, run, session } from './scenario.mjs';
 
 const unheard = (peers) => peers.map((p) => p.events);
 

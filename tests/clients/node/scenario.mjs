@@ -3,10 +3,11 @@
 //
 //   node lease.mjs WORLD.json [part of a case's name]
 
+import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { Identity } from './mesh.mjs';
+import { Identity, eventually } from './mesh.mjs';
 
 export const world = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 export const GRACE_MS = world.graceMs;
@@ -22,9 +23,14 @@ export const member = (mesh, name, options) =>
 export const throwaway = (mesh, name, options) =>
   new Identity(mesh, mesh.members[name], 'throwaway', { name: `${name}-cli`, ...options });
 
-/** Runs all cases at once and exits with 1 if any failed. */
-export async function run(cases) {
-  const chosen = Object.entries(cases).filter(([name]) => name.includes(process.argv[3] ?? ''));
+/**
+ * Runs all cases at once and exits with 1 if any failed. Those in `alone` stop the broker under all
+ * others, so they are run by name only.
+ */
+export async function run(cases, alone = {}) {
+  const wanted = process.argv[3];
+  const offered = wanted ? { ...cases, ...alone } : cases;
+  const chosen = Object.entries(offered).filter(([name]) => name.includes(wanted ?? ''));
   if (chosen.length > world.meshes.length) throw new Error(`needs ${chosen.length} meshes`);
   const results = await Promise.all(chosen.map(([name, body], i) => one(name, body, world.meshes[i])));
   process.exit(results.every(Boolean) && results.length > 0 ? 0 : 1);
@@ -62,6 +68,18 @@ export async function metric(name) {
   if (lines.length === 0) throw new Error(`no metric ${name}`);
   return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
 }
+
+/** A session that the broker must not have let go: attached again, it is the same presence. */
+export async function back(first, identity = first.identity) {
+  const peer = await identity.attach();
+  assert.equal(peer.ack.presenceId, first.ack.presenceId);
+  assert.equal(peer.ack.reattached, true);
+  return peer;
+}
+
+/** Waits until a peer sees that a session has lost its socket. */
+export const inGrace = (observer, pubkey) =>
+  eventually(async () => (await observer.peers()).find((p) => p.pubkey === pubkey)?.lease === 'grace', 'grace');
 
 const asked = [];
 let harness = null;

@@ -2,7 +2,7 @@
 // The sessions are spread over all meshes given, so that with two loops both take part.
 
 import assert from 'node:assert/strict';
-import { Peer, isMessage, isPresence, sleep } from './mesh.mjs';
+import { Peer, eventually, isMessage, isPresence, sleep } from './mesh.mjs';
 import { GRACE_MS, LONG, metric, session, world } from './scenario.mjs';
 
 const SESSIONS = 1000;
@@ -69,7 +69,11 @@ async function storm(gapMs) {
 for (let i = 0; i < SESSIONS; i += BUILD_BATCH) {
   await Promise.all(fleet.slice(i, i + BUILD_BATCH).map((unit) => attach(unit)));
 }
-await sleep(300);
+// Joins are told once their rows are on disk: the storms begin when everybody has heard of everybody.
+for (const [i, watcher] of watchers.entries()) {
+  const others = 1 + fleet.filter((unit) => unit.identity.mesh === world.meshes[i]).length;
+  await eventually(() => watcher.events.length >= others, `${others} joins`);
+}
 const marks = watchers.map((w) => w.frames.filter(isPresence).length);
 for (const gap of GAPS_MS) await storm(gap);
 await sleep(WATCH_MS);

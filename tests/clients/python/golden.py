@@ -158,7 +158,7 @@ class Differences:
                 self.seen.add(i)
         for i, d in self.of(flow, "added frame"):
             if d["conn"] == conn:
-                added.setdefault(d["before"], []).extend(d["frames"])
+                added.setdefault(d.get("before"), []).extend(d["frames"])
                 self.seen.add(i)
         expected = []
         for place, (index, frame) in enumerate(recorded):

@@ -2,7 +2,6 @@
 //! answer pings without knowing, watch for silence, and confirm messages or not.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
 
 use bytes::Bytes;
 use holdfast_core::input::Closing;
@@ -11,7 +10,7 @@ use serde_json::Value;
 use crate::link::{Down, Link, Up};
 use crate::plan::Persona;
 use crate::rng::Rng;
-use crate::said::{self, Frame, HelloSaid};
+use crate::said::{self, Frame};
 use crate::town::Kind;
 use crate::world::{Event, World};
 
@@ -66,10 +65,14 @@ pub(crate) struct Client {
     /// Sent instead of a hello of its own.
     pub(crate) stolen: Option<Frame>,
     pub(crate) wrong: Option<&'static str>,
+    /// Pongs it sends behind its next hello's answer, though nobody asked.
+    pub(crate) stale: Vec<u64>,
+    /// Resume tokens it was given, the latest last.
+    pub(crate) tokens: Vec<String>,
     seen: BTreeSet<String>,
     attempts: u32,
     generation: u64,
-    links: u64,
+    pub(crate) links: u64,
     last_in: u64,
     pub(crate) requests: u64,
 }
@@ -89,6 +92,8 @@ impl Client {
             raw: None,
             stolen: None,
             wrong: None,
+            stale: Vec::new(),
+            tokens: Vec::new(),
             seen: BTreeSet::new(),
             attempts: 0,
             generation: 0,
@@ -257,6 +262,7 @@ impl World {
             Down::Accepted => self.greet(client, link),
             Down::Frame(frame) => self.read(client, link, &frame),
             Down::Ping(watermark) => {
+                self.links[link].watermarks.push(watermark);
                 self.send_up(link, Up::Pong(watermark.to_be_bytes().to_vec()));
             }
             Down::Pong => {}
@@ -285,7 +291,7 @@ impl World {
         }
         let frame = match self.clients[client].stolen.take() {
             Some(frame) => frame,
-            None => self.hello_of(client),
+            None => self.hello_with_token(client),
         };
         self.send_up(link, Up::Frame(frame));
         if self.clients[client].hasty {
@@ -296,36 +302,11 @@ impl World {
         }
     }
 
-    /// The hello a client says now.
-    pub(crate) fn hello_of(&self, client: usize) -> Frame {
-        let found = &self.clients[client];
-        let Persona {
-            who,
-            name,
-            groups,
-            cwd,
-            pid,
-            skew,
-            ..
-        } = &found.persona;
-        let timestamp = self.wall() + skew;
-        let hour = 3_600_000;
-        let said = HelloSaid {
-            who: who.clone(),
-            name: name.clone(),
-            groups: groups.clone(),
-            cwd: cwd.clone(),
-            pid: *pid,
-            timestamp,
-            // Attestations are made once and used for hours.
-            expires_at: (timestamp / hour + 3) * hour,
-            wrong: found.wrong,
-        };
-        Rc::new(said).frame(&self.plan.town)
-    }
-
     fn read(&mut self, client: usize, link: usize, frame: &Bytes) {
         if frame.starts_with(b"{\"type\":\"hello_ack\"") {
+            let ack: Option<Value> = serde_json::from_slice(frame).ok();
+            let token = ack.and_then(|ack| ack["resumeToken"].as_str().map(str::to_owned));
+            self.clients[client].tokens.extend(token);
             return self.welcome(client, link);
         }
         if !frame.starts_with(b"{\"type\":\"push\",\"messageId\"") {
@@ -348,6 +329,9 @@ impl World {
 
     fn welcome(&mut self, client: usize, link: usize) {
         let first = !self.clients[client].joined;
+        for watermark in std::mem::take(&mut self.clients[client].stale) {
+            self.send_up(link, Up::Pong(watermark.to_be_bytes().to_vec()));
+        }
         let found = &mut self.clients[client];
         found.joined = true;
         found.attempts = 0;

@@ -1,7 +1,8 @@
 //! What happens when an event's time has come.
 
 use holdfast_core::input::{Ask, Closing};
-use holdfast_core::rows::StoreQuery;
+use holdfast_core::rows::{BootRow, StoreQuery};
+use holdfast_core::time::Wall;
 
 use crate::broker::{Broker, Drain};
 use crate::disk::{Item, Reply};
@@ -227,15 +228,22 @@ impl World {
         }
         self.epoch += 1;
         self.stats.boots += 1;
-        let (rows, first) = self.disk.tables.boot();
-        let rng = Rng::of(self.plan.seed, &[30, self.epoch]);
         let wall = self.wall() + self.wall_offset;
+        let log = self.plan.swarm.config.log;
+        let (rows, first) = self.disk.tables.boot(&log, Wall(wall));
+        let rng = Rng::of(self.plan.seed, &[30, self.epoch]);
         self.broker = Some(Broker::new(&self.plan.swarm, rng, (self.time, wall), first));
         let now = self.now();
         self.oracle.booting(now, &self.disk.tables)?;
         let (epoch, time) = (self.epoch, self.time);
         self.trace.line(|| format!("{time:>9} boot {epoch}"));
         for row in rows {
+            if let BootRow::Resume(_) = row {
+                for shard in 0..self.plan.swarm.shards {
+                    self.drive(shard, None, &Cause::Boot(row.clone()))?;
+                }
+                continue;
+            }
             let mesh = crate::oracle::mesh_of_row(&row, &self.disk.tables);
             let home = holdfast_core::ids::home_of(&mesh, self.plan.swarm.shards);
             self.drive(home, None, &Cause::Boot(row))?;

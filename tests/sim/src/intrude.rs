@@ -113,6 +113,7 @@ impl World {
         let mut client = Self::extra(Persona {
             who,
             acks: false,
+            lease: None,
             ..persona
         });
         for _ in 0..rng.below(3) {

@@ -18,6 +18,7 @@ pub mod cli;
 mod client;
 pub mod disk;
 mod events;
+mod greeting;
 mod intrude;
 mod keys;
 mod link;

@@ -79,6 +79,8 @@ pub(crate) struct Link {
     pub(crate) unread: usize,
     /// Arrivals that wait for the end of a move.
     pub(crate) waiting: usize,
+    /// Of the pings that arrived.
+    pub(crate) watermarks: Vec<u64>,
     /// The hello under way.
     pub(crate) hello: Option<std::rc::Rc<HelloSaid>>,
     /// Text of the hello, to be said again by a thief.
@@ -102,6 +104,7 @@ impl Link {
             down_stall: 0,
             unread: 0,
             waiting: 0,
+            watermarks: Vec::new(),
             hello: None,
             hello_frame: None,
             up_at: 0,

@@ -10,7 +10,7 @@ use crate::link::Up;
 use crate::oracle::Violation;
 use crate::plan::Do;
 use crate::rng::Rng;
-use crate::said::{self, Frame, SendSaid, Whom};
+use crate::said::{self, Frame, Said, SendSaid, Whom};
 use crate::town::GROUPS;
 use crate::world::World;
 
@@ -37,11 +37,16 @@ impl World {
                 return self.operate_broker(what, &mut rng);
             }
             Do::Send | Do::Volley | Do::Flood | Do::Bulk => self.send_some(what, &mut rng),
+            Do::FalsePong => self.pong_falsely(&mut rng),
+            Do::SendAbsent => self.send_absent(&mut rng),
+            Do::Resend => self.send_again(&mut rng),
+            Do::Absence => self.absence(&mut rng),
             Do::SetStatus
             | Do::Show
             | Do::AskSomething
             | Do::HelloAgain
             | Do::FalseAck
+            | Do::Goodbye
             | Do::Kick
             | Do::Ban => self.request(what, &mut rng),
             Do::CloseClean | Do::CutOff | Do::HalfOpen | Do::Relaunch | Do::Pause | Do::Leave => {
@@ -160,6 +165,7 @@ impl World {
                 let (id, client_id) = self.oracle.some_message(rng.next());
                 said::ack(id.as_deref(), client_id.as_deref().or(Some("nonsense")))
             }
+            Do::Goodbye => said::goodbye(),
             Do::Kick => {
                 let whom = match rng.below(6) {
                     0 => Whom::All,
@@ -214,6 +220,102 @@ impl World {
         }
     }
 
+    /// Pongs with watermarks of other sockets, of the future, or once more; some of them as the
+    /// first thing on the next socket.
+    fn pong_falsely(&mut self, rng: &mut Rng) {
+        let client = self.someone(rng);
+        let links = self.links.iter().filter(|link| link.client == client);
+        let mut known: Vec<u64> = links.flat_map(|link| link.watermarks.clone()).collect();
+        let last = known.last().copied().unwrap_or(0);
+        known.extend([last + 1_000_000, u64::MAX, 0]);
+        let picked: Vec<u64> = (0..3).map(|_| *rng.pick(&known)).collect();
+        if rng.chance(500) {
+            self.clients[client].stale = picked;
+            let parted = [Parting::Cut, Parting::Vanish][rng.index(2)];
+            self.part(client, parted);
+            return self.connect_in(client, rng.below(700));
+        }
+        let joined = self.clients[client].joined;
+        for watermark in picked.into_iter().filter(|_| joined) {
+            if let Some(link) = self.clients[client].link {
+                let mut payload = watermark.to_be_bytes().to_vec();
+                payload.truncate(if rng.chance(150) { 7 } else { 8 });
+                self.send_up(link, Up::Pong(payload));
+            }
+        }
+    }
+
+    /// Some of what was sent is sent once more, or twice.
+    fn send_again(&mut self, rng: &mut Rng) {
+        let named = |frame: &Frame| match &frame.said {
+            Said::Send(said) => said.client_id.is_some(),
+            _ => false,
+        };
+        let sent = self.later.iter().filter(|(_, frame)| named(frame));
+        let sent: Vec<(usize, Frame)> = sent.cloned().collect();
+        if sent.is_empty() {
+            return;
+        }
+        let first = rng.index(sent.len());
+        let count = 1 + rng.index(6);
+        for (sender, frame) in sent.into_iter().skip(first).take(count) {
+            for _ in 0..=rng.index(2) {
+                self.say(sender, frame.clone());
+            }
+        }
+    }
+
+    /// A message to a key that was there once, or to a member who is away.
+    fn send_absent(&mut self, rng: &mut Rng) {
+        let sender = self.someone(rng);
+        let other = rng.index(self.clients.len());
+        let who = self.clients[other].persona.who.clone();
+        let member_key = self.plan.town.member_key(who.member);
+        let key = who.session_key().filter(|_| rng.chance(700));
+        if rng.chance(300) && !self.clients[other].extra {
+            // It goes, and is back when its mail is there.
+            self.say(other, said::goodbye());
+            self.clients[other].paused_until = self.time + 1;
+        }
+        let target = key.unwrap_or(member_key).to_string();
+        let frame = self.message(rng, target, Priority::Next, 0);
+        self.later.push((sender, frame));
+        let at = self.time + rng.below(600);
+        let index = self.later.len() - 1;
+        self.queue.push(at, crate::world::Event::Later(index));
+    }
+
+    /// A client goes, others speak, come and go, and it is back within its grace.
+    fn absence(&mut self, rng: &mut Rng) {
+        let client = self.someone(rng);
+        let grace = self.plan.swarm.config.grace.0;
+        let how = [Parting::Clean, Parting::Cut, Parting::Vanish][rng.index(3)];
+        self.part(client, how);
+        let back = rng.below(grace);
+        self.connect_in(client, back);
+        for _ in 0..rng.between(1, 8) {
+            let other = self.someone(rng);
+            let at = self.time + rng.below(back + 200);
+            let frame = match rng.below(10) {
+                0 => said::goodbye(),
+                1 | 2 => said::visible(rng.chance(500), &self.clients[other].request_id()),
+                3 => {
+                    let number = u16::try_from(self.clients.len() % 300).unwrap_or(0);
+                    let persona = self.plan.personas[other].clone();
+                    self.one_shot(persona, number, rng);
+                    continue;
+                }
+                _ => {
+                    let target = ["*", "@all", "@ops", "@dev"][rng.index(4)];
+                    self.message(rng, target.to_owned(), Priority::Next, 0)
+                }
+            };
+            self.later.push((other, frame));
+            let index = self.later.len() - 1;
+            self.queue.push(at, crate::world::Event::Later(index));
+        }
+    }
+
     pub(crate) fn disturb(&mut self, what: Do, rng: &mut Rng) {
         let client = self.someone(rng);
         let grace = self.plan.swarm.config.grace.0;
@@ -265,6 +367,11 @@ impl World {
         let Some(old) = self.clients[client].link else {
             return self.connect_in(client, 0);
         };
+        if rng.chance(200) {
+            // An old socket's goodbye means nothing.
+            self.links[old].up_stall = self.time + rng.below(2_000);
+            self.send_up(old, Up::Frame(said::goodbye()));
+        }
         if rng.chance(300) {
             self.part(client, Parting::Clean);
             return self.connect(client);

@@ -19,6 +19,8 @@ pub(crate) struct Persona {
     pub(crate) stays: bool,
     /// Milliseconds by which its clock is wrong.
     pub(crate) skew: i64,
+    /// The grace it asks for.
+    pub(crate) lease: Option<u64>,
 }
 
 macro_rules! kinds {
@@ -77,6 +79,16 @@ kinds! {
     HelloAgain = 4,
     /// Confirms what it was not sent.
     FalseAck = 3,
+    /// Says goodbye, on this socket or on an old one, and perhaps comes back.
+    Goodbye = 4,
+    /// Pongs that nobody asked for: of another socket, of the future, once more.
+    FalsePong = 6,
+    /// A message to somebody who is gone.
+    SendAbsent = 5,
+    /// A message is sent once more, as after an answer that was lost.
+    Resend = 5,
+    /// A client goes while its mesh talks, and comes back.
+    Absence = 8,
     /// kick or disconnect.
     Kick = 5,
     /// Ban, and later unban.
@@ -132,7 +144,7 @@ impl Plan {
         let town = Town::draw(&mut Rng::of(seed, &[2]), swarm.shards);
         let mut rng = Rng::of(seed, &[3]);
         let personas = (0..swarm.clients)
-            .map(|n| persona(&mut rng, &town, n))
+            .map(|n| persona(&mut rng, &town, n, swarm.config.grace.0))
             .collect();
         let mut rng = Rng::of(seed, &[4]);
         let mut operations: Vec<Operation> = (0..swarm.operations)
@@ -166,7 +178,7 @@ impl Plan {
     }
 }
 
-fn persona(rng: &mut Rng, town: &Town, n: usize) -> Persona {
+fn persona(rng: &mut Rng, town: &Town, n: usize, grace: u64) -> Persona {
     let member = rng.index(town.members.len());
     let kind = [Kind::Launched, Kind::Member, Kind::ThrowAway][rng.weighted(&[6, 3, 1])];
     let number = u16::try_from(n).unwrap_or(0);
@@ -194,5 +206,8 @@ fn persona(rng: &mut Rng, town: &Town, n: usize) -> Persona {
         acks: rng.chance(600) && kind != Kind::ThrowAway,
         stays: true,
         skew: i64::try_from(rng.below(3)).unwrap_or(0) * 700 - 700,
+        lease: rng
+            .chance(250)
+            .then(|| *rng.pick(&[0, 900, 1_000, grace / 2, grace * 2, u64::MAX >> 12])),
     }
 }

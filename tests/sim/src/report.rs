@@ -42,10 +42,15 @@ struct Sums {
     stale: u64,
     acked: u64,
     redelivered: u64,
+    deferred: u64,
+    dropped: u64,
+    truncated: u64,
+    late: u64,
+    overtaken: u64,
 }
 
 impl Sums {
-    fn named(&self) -> [(&'static str, u64); 13] {
+    fn named(&self) -> [(&'static str, u64); 18] {
         [
             ("steps", self.steps),
             ("virtual ms", self.virtual_ms),
@@ -60,6 +65,11 @@ impl Sums {
             ("stale events", self.stale),
             ("messages acked", self.acked),
             ("redelivered", self.redelivered),
+            ("deferred", self.deferred),
+            ("logs cut", self.dropped),
+            ("told so", self.truncated),
+            ("news told late", self.late),
+            ("news cut before late readers", self.overtaken),
         ]
     }
 }
@@ -90,6 +100,11 @@ impl Report {
         sums.stale += counts.stale;
         sums.acked += counts.acked;
         sums.redelivered += counts.redelivered;
+        sums.deferred += counts.deferred;
+        sums.dropped += counts.dropped;
+        sums.truncated += counts.truncated;
+        sums.late += counts.late;
+        sums.overtaken += counts.overtaken;
         if let Some(violation) = violation {
             let failure = Failure {
                 seed,

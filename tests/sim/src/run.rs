@@ -85,7 +85,11 @@ impl World {
     /// By when every promise must be kept once the faults have ended.
     fn settling_time(&self) -> u64 {
         let config = &self.plan.swarm.config;
-        let lease = config.grace.0.max(config.restart_grace.0);
+        let lease = config
+            .grace
+            .0
+            .max(config.restart_grace.0)
+            .max(config.max_grace.0);
         // Half-open sockets are noticed, backoffs end, leases run out, too.
         let backoffs = if self.plan.swarm.tiny { 15_000 } else { 80_000 };
         2 * (config.pong_timeout.0 + lease) + backoffs + config.hello_timeout.0

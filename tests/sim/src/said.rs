@@ -30,6 +30,8 @@ pub(crate) enum Said {
     Join(String),
     Leave(String),
     Visible(bool),
+    /// It leaves for good.
+    Goodbye,
     /// kick (true) or disconnect.
     Kick(bool, Whom),
     /// Ban (true) or unban of a member by name.
@@ -57,8 +59,12 @@ pub(crate) struct HelloSaid {
     /// The client's clock.
     pub(crate) timestamp: i64,
     pub(crate) expires_at: i64,
+    /// `leaseMs`.
+    pub(crate) lease: Option<u64>,
     /// What is wrong with it, if anything: the error codes it may get.
     pub(crate) wrong: Option<&'static str>,
+    /// `resumeToken`.
+    pub(crate) token: Option<String>,
 }
 
 /// A message, as it was meant.
@@ -101,7 +107,8 @@ impl HelloSaid {
         let pubkey = &keys::pair(member.key).hex;
         let mut value = json!({
             "meshId": mesh, "sessionId": self.who.session_id, "pid": self.pid, "cwd": self.cwd,
-            "timestamp": self.timestamp, "displayName": self.name,
+            "timestamp": self.timestamp, "displayName": self.name, "leaseMs": self.lease,
+            "resumeToken": self.token,
             "groups": self.groups.as_ref().map(|names| {
                 names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()
             }),
@@ -176,6 +183,11 @@ pub(crate) fn group(join: bool, name: &str) -> Frame {
     }
     let value = json!({"type": "leave_group", "name": name});
     frame(&value, Said::Leave(name.to_owned()), Expect::Nothing)
+}
+
+/// `goodbye`.
+pub(crate) fn goodbye() -> Frame {
+    frame(&json!({"type": "goodbye"}), Said::Goodbye, Expect::Nothing)
 }
 
 /// `set_visible`.

@@ -129,6 +129,19 @@ fn config(rng: &mut Rng, tiny: bool) -> Config {
         config.ping_interval = Millis(rng.between(400, 3_000));
         config.pong_timeout = Millis(config.ping_interval.0 * 5 / 2);
         config.hello_timeout = Millis(rng.between(500, 3_000));
+        config.max_grace = Millis(config.grace.0 * *rng.pick(&[1, 1, 2]));
+    } else {
+        config.max_grace = Millis(config.grace.0 * 2);
+    }
+    let log = &mut config.log;
+    if rng.chance(250) {
+        log.entries = usize::try_from(rng.between(1, 40)).unwrap_or(1);
+    }
+    if rng.chance(100) {
+        log.bytes = 300_000;
+    }
+    if rng.chance(150) {
+        log.age = Millis(rng.between(100, config.grace.0 * 2));
     }
     config
 }
@@ -156,7 +169,8 @@ impl fmt::Display for Swarm {
         )?;
         writeln!(
             f,
-            "  capacity {} send rate {} late closes {} lateness {}",
+            "  {:?} capacity {} send rate {} late closes {} lateness {}",
+            self.config.log,
             self.config.max_sessions_per_mesh,
             self.config.send_rate,
             self.late_close,

@@ -102,14 +102,16 @@ impl Trace {
 }
 
 fn op_number(op: &holdfast_core::rows::StoreOp) -> u64 {
-    use holdfast_core::rows::StoreOp;
+    use holdfast_core::rows::{StoreOp, Told};
     match op {
         StoreOp::PresencePut(row) => 100 + u64::from(row.generation) * 16 + row.groups.len() as u64,
         StoreOp::PresenceGrace { until, .. } => 200_u64.wrapping_add_signed(until.0),
         StoreOp::PresenceEnd { at, .. } => 300_u64.wrapping_add_signed(at.0),
-        StoreOp::PresenceTold { told, .. } => {
-            350 + u64::from(*told == holdfast_core::rows::Told::Leave)
-        }
+        StoreOp::PresenceTold { told, .. } => match told {
+            Told::Join(at) => 350 + 2 * at.0,
+            Told::Leave(at) => 351 + 2 * at.0,
+        },
+        StoreOp::PresenceCursor { cursor, .. } => 360 + cursor.0,
         StoreOp::PeerStatePut(row) => 400_u64.wrapping_add_signed(row.last_seen_at.0),
         StoreOp::MessageInsert { row, .. } => 500 + row.seq.0,
         StoreOp::MessageDelivered { seq, .. } => 600 + seq.0,

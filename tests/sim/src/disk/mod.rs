@@ -96,7 +96,16 @@ impl Disk {
 
     /// Everything is written and nothing fails.
     pub(crate) fn idle(&self) -> bool {
-        !self.busy && self.lanes.iter().all(VecDeque::is_empty)
+        // Cursors are written down now and then for as long as somebody is there.
+        let housekeeping = |item: &Item| {
+            let op = match item {
+                Item::Op { op, .. } => Some(op),
+                Item::Query { .. } | Item::Put(..) => None,
+            };
+            matches!(op, Some(StoreOp::PresenceCursor { .. }))
+        };
+        let mut items = self.lanes.iter().flatten();
+        items.all(housekeeping) && self.batch.iter().all(|(_, item)| housekeeping(item))
     }
 
     /// Why commits fail at that time, if they do.
@@ -210,7 +219,7 @@ impl Disk {
                 match item {
                     // Confirmations may wait among what is kept: mail is not read meanwhile.
                     Item::Query {
-                        query: StoreQuery::Mailbox { .. },
+                        query: StoreQuery::Mailbox { .. } | StoreQuery::Sent { .. },
                         token,
                     } => replies.push((shard, Reply::Answered(token, Err(failure)))),
                     Item::Query {

@@ -1,16 +1,21 @@
 //! What is on disk: the store's tables as plain maps, with the meaning of its SQL.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_core::ids::{PubKey, Seq};
+use holdfast_core::identity::ResumeKey;
+use holdfast_core::ids::{Position, PubKey, Seq};
+use holdfast_core::limits::LogLimits;
 use holdfast_core::rows::{
-    BootRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow, PresenceRow, StoreAnswer,
-    StoreFailure, StoreOp, StoreQuery, Told,
+    BootRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
+    PresenceRow, SentRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, Told,
 };
 use holdfast_core::time::Wall;
 
 /// Each boot's sequences begin at the next multiple of this.
 const SEQ_STRIDE: u64 = 1 << 28;
+
+/// The key of resume tokens: the real store makes its own.
+const RESUME_KEY: ResumeKey = ResumeKey([7; 32]);
 
 /// One presence.
 #[derive(Clone, Debug)]
@@ -19,10 +24,10 @@ pub struct Presence {
     pub row: PresenceRow,
     /// The boot in which it was put.
     boot: u64,
-    /// When it ended.
-    pub ended: Option<Wall>,
-    /// What others were told of it.
-    pub told: Option<Told>,
+    /// When and where it ended.
+    pub ended: Option<(Wall, Position)>,
+    /// Where others were told that it left.
+    pub left: Option<Position>,
     rowid: u64,
 }
 
@@ -68,21 +73,34 @@ impl Tables {
                 id,
                 until,
                 last_ping_at,
+                cursor,
+                heard,
+                known,
             } => {
                 if let Some(found) = self.presences.get_mut(id) {
                     found.row.lease_until = Some(*until);
                     found.row.last_ping_at = *last_ping_at;
+                    found.row.cursor = *cursor;
+                    found.row.heard = *heard;
+                    found.row.known = *known;
                 }
             }
-            StoreOp::PresenceEnd { id, at } => {
+            StoreOp::PresenceCursor { id, cursor } => {
                 if let Some(found) = self.presences.get_mut(id) {
-                    found.ended.get_or_insert(*at);
+                    found.row.cursor = *cursor;
+                }
+            }
+            StoreOp::PresenceEnd { id, at, ended } => {
+                if let Some(found) = self.presences.get_mut(id) {
+                    found.ended.get_or_insert((*at, *ended));
                 }
             }
             StoreOp::PresenceTold { id, told } => {
                 if let Some(found) = self.presences.get_mut(id) {
-                    found.row.announced = *told >= Told::Join;
-                    found.told = Some(*told);
+                    match told {
+                        Told::Join(at) => found.row.joined = Some(*at),
+                        Told::Leave(at) => found.left = Some(*at),
+                    }
                 }
             }
             StoreOp::PeerStatePut(row) => {
@@ -151,12 +169,11 @@ impl Tables {
             },
             |old| old.rowid,
         );
-        let told = row.announced.then_some(Told::Join);
         let presence = Presence {
             row: row.clone(),
             boot: self.boots,
             ended: None,
-            told,
+            left: None,
             rowid,
         };
         self.presences.insert(row.id.clone(), presence);
@@ -192,16 +209,30 @@ impl Tables {
             StoreQuery::Message { seq } => {
                 StoreAnswer::Message(self.messages.get(&seq.0).cloned().map(Box::new))
             }
+            StoreQuery::Sent {
+                mesh_id,
+                sender_member_id,
+                client_message_id,
+            } => {
+                let named = self.messages.values().find(|row| {
+                    row.mesh_id == *mesh_id
+                        && row.sender_member_id == *sender_member_id
+                        && row.client_message_id.as_ref() == Some(client_message_id)
+                });
+                StoreAnswer::Message(named.cloned().map(Box::new))
+            }
         }
     }
 
-    /// Counts a boot; gives what the shards must know, and the first sequence.
-    pub fn boot(&mut self) -> (Vec<BootRow>, Seq) {
+    /// Counts a boot; gives what the shards must know, of the meshes' logs as much as `log` allows,
+    /// and the first sequence.
+    pub fn boot(&mut self, log: &LogLimits, now: Wall) -> (Vec<BootRow>, Seq) {
         let last = self.messages.keys().next_back().copied().unwrap_or(0);
         let used = last.max(self.first_seq);
         self.first_seq = (used / SEQ_STRIDE + 1) * SEQ_STRIDE;
         self.boots += 1;
-        let mut rows: Vec<BootRow> = self.meshes.iter().cloned().map(BootRow::Mesh).collect();
+        let mut rows = vec![BootRow::Resume(RESUME_KEY)];
+        rows.extend(self.meshes.iter().cloned().map(BootRow::Mesh));
         rows.extend(self.members.iter().cloned().map(BootRow::Member));
         rows.extend(self.states.iter().cloned().map(BootRow::PeerState));
         let mut present: Vec<&Presence> = self
@@ -216,6 +247,9 @@ impl Tables {
             row.boot_epochs = row.boot_epochs.saturating_add(since);
             rows.push(BootRow::Presence(Box::new(row)));
         }
+        rows.extend(self.ended());
+        self.logs(log, now, &mut rows);
+        rows.extend(self.sent());
         let mut mailboxes: Vec<(String, String)> = self
             .messages
             .values()
@@ -230,5 +264,67 @@ impl Tables {
             }
         }
         (rows, Seq(self.first_seq))
+    }
+
+    /// Presences that ended, oldest first.
+    fn ended(&self) -> Vec<BootRow> {
+        let ended = self.presences.values().filter_map(|presence| {
+            let (at, ended) = presence.ended?;
+            Some((at, presence.rowid, presence, ended))
+        });
+        let mut ended: Vec<_> = ended.collect();
+        ended.sort_by_key(|(at, rowid, ..)| (*at, *rowid));
+        let row = |(at, _, presence, ended): (Wall, u64, &Presence, Position)| {
+            BootRow::Ended(Box::new(EndedRow {
+                left: presence.left,
+                ..EndedRow::of(&presence.row, at, ended)
+            }))
+        };
+        ended.into_iter().map(row).collect()
+    }
+
+    /// What was said to many, in each mesh with somebody present.
+    fn logs(&self, log: &LogLimits, now: Wall, rows: &mut Vec<BootRow>) {
+        let present = self
+            .presences
+            .values()
+            .filter(|presence| presence.ended.is_none());
+        let meshes: BTreeSet<&String> = present.map(|presence| &presence.row.mesh_id).collect();
+        let oldest = now.0 - i64::try_from(log.age.0).unwrap_or(i64::MAX / 2);
+        for mesh_id in meshes {
+            let to_many = self.messages.values().filter(|row| row.mesh_id == *mesh_id);
+            let mut said: Vec<_> = to_many.filter(|row| row.position.is_some()).collect();
+            said.sort_by_key(|row| row.position);
+            let mut bytes = 0;
+            let mut kept = said.len();
+            while let Some(row) = kept.checked_sub(1).and_then(|at| said.get(at)) {
+                bytes += row.ciphertext.len();
+                let count = said.len() - kept;
+                if count >= log.entries || bytes > log.bytes || row.created_at.0 < oldest {
+                    break;
+                }
+                kept -= 1;
+            }
+            let since = said[..kept].last().and_then(|row| row.position);
+            let kept = said[kept..]
+                .iter()
+                .map(|row| BootRow::Said(Box::new((*row).clone())));
+            rows.extend(kept);
+            rows.push(BootRow::Log(LogRow {
+                mesh_id: mesh_id.clone(),
+                since: since.unwrap_or_default(),
+            }));
+        }
+    }
+
+    /// Sends that their senders named, oldest first.
+    fn sent(&self) -> impl Iterator<Item = BootRow> {
+        self.messages.values().filter_map(|row| {
+            Some(BootRow::Sent(SentRow {
+                mesh_id: row.mesh_id.clone(),
+                sender_member_id: row.sender_member_id.clone(),
+                client_message_id: row.client_message_id.clone()?,
+            }))
+        })
     }
 }

@@ -76,6 +76,7 @@ impl Oracle {
         match step.cause {
             Cause::Frame(frame) => self.prepare_frame(step, at, frame),
             Cause::Binary => self.owe(at, Expect::Error),
+            Cause::Pong(payload) => self.ponged(at, payload),
             _ => {}
         }
         Ok(())
@@ -139,6 +140,7 @@ impl Oracle {
             "I1",
             "a frame on {at:?} after it was told to close"
         );
+        let bytes = frame.len();
         let Ok(frame) = serde_json::from_slice::<Value>(frame) else {
             return Err(super::Violation::new(
                 "I7",
@@ -147,8 +149,8 @@ impl Oracle {
         };
         match (frame["type"].as_str(), frame["subtype"].as_str()) {
             (Some("hello_ack"), _) => self.welcomed(step, at, &frame),
-            (Some("push"), Some("system")) => self.told(at, &frame),
-            (Some("push"), None) => self.pushed(step, at, &frame),
+            (Some("push"), Some("system")) => self.told(at, &frame, bytes),
+            (Some("push"), None) => self.pushed(at, &frame, bytes),
             (Some(_), _) => self.replied(step, at, &frame),
             (None, _) => Err(super::Violation::new(
                 "I7",
@@ -189,20 +191,6 @@ impl Oracle {
         if let Expect::SendAck(id) = expect {
             return self.send_answered(step, at, &id, frame);
         }
-        Ok(())
-    }
-
-    pub(crate) fn pinged(&mut self, at: ConnKey) -> Verdict {
-        let now = self.mono();
-        let id = self.attached(at).map(|(id, _)| id.clone());
-        let Some(lease) = id.and_then(|id| self.leases.get_mut(&id)) else {
-            return Err(super::Violation::new(
-                "I1",
-                format!("a ping to {at:?}, which is not attached"),
-            ));
-        };
-        lease.last_ping = now;
-        self.scratch.pings.push(at);
         Ok(())
     }
 
@@ -348,6 +336,7 @@ impl Oracle {
                         "I2",
                         "{id} was not pinged for {unasked} ms"
                     );
+                    self.asked_in_time(id, lease)?;
                 }
                 Seat::Entering => {}
             }

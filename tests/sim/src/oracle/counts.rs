@@ -28,13 +28,19 @@ impl Oracle {
                 }
             }
             Cause::Shutdown => self.stopping = true,
-            Cause::Stored(token, Err(_)) => {
-                self.store_refused = true;
+            Cause::Stored(token, result) => {
+                let at = (step.shard, *token);
+                self.scratch.due = self.waiting.get(&at).cloned();
+                if let Some(super::told::Due::Joined(_)) = self.scratch.due {
+                    self.waiting.remove(&at);
+                }
                 // Its sender may be gone before it is told.
-                if let Some(index) = self.tokens.get(&(step.shard, *token)) {
+                if let (Some(index), Err(_)) = (self.tokens.get(&at), result) {
                     self.messages[*index].lost = true;
                 }
+                self.store_refused |= result.is_err();
             }
+            Cause::Answered(_, result) => self.store_refused |= result.is_err(),
             Cause::Ask(Ask::HookPend { cwd, pid, status }) => {
                 self.pending_status
                     .retain(|pending| now - pending.at <= 10_000);
@@ -189,9 +195,9 @@ impl Oracle {
             "{inspect:?}, {leases} leases"
         );
         // Each session has one timer of its lease, and at most a watermark's and a status's; each
-        // mesh at most one for mail that the disk did not give.
+        // mesh at most one for mail that the disk did not give, and one after a burst.
         let meshes = self.plan.town.meshes.len();
-        let (least, most) = (leases, leases * 3 + greeting + meshes);
+        let (least, most) = (leases, leases * 3 + greeting + 2 * meshes);
         let timers = inspect.timers;
         ensure!(
             (least..=most).contains(&timers),

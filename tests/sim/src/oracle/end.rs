@@ -35,6 +35,7 @@ impl Oracle {
                 conn.is
             );
         }
+        self.all_told()?;
         for message in &self.messages {
             self.arrived(message)?;
         }

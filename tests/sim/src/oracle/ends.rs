@@ -22,9 +22,13 @@ impl Oracle {
                     && matches!(lease.seat, Seat::Grace(until) if self.mono() >= until)
             }
             LeaseEnd::Goodbye => {
-                matches!(step.cause, Cause::Closed(Closing::Clean))
-                    && lease.kind() == Kind::ThrowAway
-                    && online.is_some_and(|at| step.conn == Some(at.1))
+                let clean = matches!(step.cause, Cause::Closed(Closing::Clean))
+                    && lease.kind() == Kind::ThrowAway;
+                let said = matches!(step.cause, Cause::Frame(frame) if matches!(frame.said, Said::Goodbye));
+                let own = online.is_some_and(|at| step.conn == Some(at.1));
+                // A challenger that was let in says what it had said before.
+                let held = self.scratch.reattached.iter().any(|(came, _)| came == id);
+                (clean || said) && own || held
             }
             LeaseEnd::Kicked | LeaseEnd::Disconnected => self.is_kicked(step, id, &lease, why),
             LeaseEnd::Banned => self.is_banned(step, &lease),
@@ -38,7 +42,8 @@ impl Oracle {
             lease.seat,
             self.mono()
         );
-        if let (Some(at), true) = (online, why != LeaseEnd::Goodbye) {
+        let closed = matches!(step.cause, Cause::Closed(_)) && why == LeaseEnd::Goodbye;
+        if let (Some(at), false) = (online, closed) {
             let close = self.scratch.closes.get(&at);
             ensure!(
                 close.is_some() || self.stopping,
@@ -54,6 +59,11 @@ impl Oracle {
             self.members[lease.who.member].saved = Some(saved);
         }
         self.leases.remove(id);
+        self.ledgers.remove(id);
+        if let Some(key) = lease.key {
+            self.known
+                .insert((lease.mesh, key), (lease.who.member, true));
+        }
         for number in &lease.unconfirmed {
             self.messages[*number].holder = None;
         }
@@ -185,7 +195,17 @@ impl Oracle {
                     ));
                 }
             }
-            Cause::Frame(frame) => self.kicked_all(step, &frame.said)?,
+            Cause::Frame(frame) => {
+                let left = step.conn.and_then(|conn| self.attached((step.shard, conn)));
+                let stays = left.filter(|_| matches!(frame.said, Said::Goodbye) && !self.stopping);
+                ensure!(
+                    stays.is_none(),
+                    "I3",
+                    "{:?} said goodbye and is there",
+                    stays.map(|(id, _)| id)
+                );
+                self.kicked_all(step, &frame.said)?;
+            }
             Cause::Put(row) if row.revoked_at.is_some() => self.ended_all(&row.id)?,
             Cause::Boot(BootRow::Presence(row)) => self.was_restored(row)?,
             _ => {}

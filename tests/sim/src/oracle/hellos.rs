@@ -75,8 +75,9 @@ impl Oracle {
 
     /// Whether a hello may begin a lease.
     pub(crate) fn admissible(&self, said: &HelloSaid) -> Verdict {
+        let resumed = said.wrong == Some("bad_signature") && self.resumes(said).1;
         ensure!(
-            said.wrong.is_none(),
+            said.wrong.is_none() || resumed,
             "I7",
             "a hello that is {:?} was accepted",
             said.wrong
@@ -109,6 +110,7 @@ impl Oracle {
                 "I1",
                 "{at:?} is told it is {id}, it is {attached:?}"
             );
+            self.token_more(&id, frame["resumeToken"].as_str());
             return self.replied(step, at, frame);
         }
         let Some(said) = conn.hello.clone() else {
@@ -117,12 +119,14 @@ impl Oracle {
                 format!("{at:?} was welcomed without a hello"),
             ));
         };
+        let resumed = said.wrong == Some("bad_signature") && self.resumes(&said).1;
         ensure!(
-            said.wrong.is_none(),
+            said.wrong.is_none() || resumed,
             "I7",
             "a hello that is {:?} was accepted",
             said.wrong
         );
+        self.token_given(&id, &said, frame["resumeToken"].as_str());
         ensure!(
             !self.members[said.who.member].revoked,
             "I7",
@@ -173,6 +177,22 @@ impl Oracle {
         } else {
             self.take_pending(step, &id);
         }
+        let lease = &self.leases[&id];
+        ensure!(
+            frame["leaseTtlMs"] == lease.grace,
+            "I3",
+            "{id} has {} ms and is told {}",
+            lease.grace,
+            frame["leaseTtlMs"]
+        );
+        let missed = frame["missed"] == "truncated";
+        let (sure, perhaps) = self.scratch.missed.get(&id).copied().unwrap_or_default();
+        ensure!(
+            missed && perhaps || !missed && !sure,
+            "I6",
+            "{id} is told missed={missed}, its log dropped something: {sure}, perhaps {perhaps}"
+        );
+        self.counts.truncated += u64::from(missed);
         let name = &self.leases[&id].name;
         ensure!(
             frame["memberDisplayName"] == **name,
@@ -216,6 +236,7 @@ impl Oracle {
 
     /// What a reattach brings up to date (design.md §8.4).
     fn refresh(&mut self, id: &str, said: &HelloSaid) {
+        let grace = self.grace_of(said.lease);
         let Some(lease) = self.leases.get_mut(id) else {
             return;
         };
@@ -227,6 +248,7 @@ impl Oracle {
         }
         lease.cwd.clone_from(&said.cwd);
         lease.pid = said.pid;
+        lease.grace = grace;
         lease.who.session_id.clone_from(&said.who.session_id);
     }
 
@@ -279,7 +301,8 @@ impl Oracle {
     /// Whether a newcomer of that identity waits for its incumbent's answer.
     fn challenged(&self, who: &crate::town::Identity) -> bool {
         self.conns.values().any(|conn| {
-            conn.contends.is_some() && conn.hello.as_ref().is_some_and(|hello| hello.who == *who)
+            let same = |hello: &Rc<HelloSaid>| self.lease_of(&hello.who) == self.lease_of(who);
+            conn.contends.is_some() && conn.hello.as_ref().is_some_and(same)
         })
     }
 
@@ -293,7 +316,8 @@ impl Oracle {
         let wall = self.now.wall.0;
         let own = self.lease_of(&said.who).and_then(|id| self.leases.get(id));
         let holds = match code {
-            "bad_signature" | "malformed" => said.wrong == Some(code),
+            "bad_signature" => said.wrong == Some(code) && !self.resumes(said).0,
+            "malformed" => said.wrong == Some(code),
             "timestamp_skew" => self.skewed(said),
             "expired" => said.expires_at <= wall,
             "ttl_too_long" => said.expires_at > wall + 24 * 3_600_000,

@@ -73,9 +73,15 @@ impl Oracle {
             takeovers: Vec::new(),
             sudden: Vec::new(),
             unconfirmed: Vec::new(),
+            rewrite: std::collections::VecDeque::new(),
+            acks: false,
+            grace: self.grace_of(said.lease),
             who: said.who.clone(),
         };
         self.leases.insert(id.to_owned(), lease);
+        self.orders.insert(id.to_owned(), self.order);
+        let account = super::ledger::Ledger::new(self.news.len());
+        self.ledgers.insert(id.to_owned(), account);
         self.scratch.began.push(id.to_owned());
         self.counts.begun += 1;
         Ok(())
@@ -100,6 +106,14 @@ impl Oracle {
             groups.unwrap_or_else(|| member.default_groups.clone()),
             visible,
         )
+    }
+
+    /// How long a session that asks for so much stays without a socket.
+    pub(crate) fn grace_of(&self, wanted: Option<u64>) -> u64 {
+        let config = &self.plan.swarm.config;
+        let least = holdfast_core::limits::GRACE_MIN.0.min(config.grace.0);
+        let most = config.max_grace.0.max(config.grace.0);
+        wanted.map_or(config.grace.0, |wanted| wanted.clamp(least, most))
     }
 
     /// A session got a socket, or another socket.
@@ -150,8 +164,10 @@ impl Oracle {
         lease.attached = order;
         lease.last_proof = now;
         lease.last_ping = 0;
-        let replay = lease.unconfirmed.iter().copied().collect();
-        self.scratch.replay.push((id.to_owned(), replay));
+        lease.rewrite = lease.unconfirmed.iter().copied().collect();
+        let missed = self.truncated(id);
+        self.scratch.missed.insert(id.to_owned(), missed);
+        self.account_again(id);
         self.scratch.reattached.push((id.to_owned(), takeover));
         self.counts.reattached += 1;
         ensure!(
@@ -165,7 +181,6 @@ impl Oracle {
     /// A session lost its socket.
     pub(crate) fn grace_began(&mut self, step: &Step<'_>, id: &str) -> Verdict {
         let now = self.mono();
-        let until = now + self.plan.swarm.config.grace.0;
         let Some(lease) = self.leases.get_mut(id) else {
             return Err(Violation::new(
                 "I1",
@@ -187,7 +202,7 @@ impl Oracle {
             "{id} lost a socket that is there, by {}",
             step.cause.tag()
         );
-        lease.seat = Seat::Grace(until);
+        lease.seat = Seat::Grace(now + lease.grace);
         let saved = Saved {
             groups: lease.groups.clone(),
             visible: lease.visible,

@@ -2,12 +2,11 @@
 
 use std::rc::Rc;
 
-use holdfast_core::ids::{PubKey, Token};
-use holdfast_core::rows::StoreOp;
+use holdfast_core::ids::PubKey;
 use serde_json::Value;
 
 use super::model::Lease;
-use super::{Cause, ConnKey, Oracle, Step, Verdict, Violation, ensure};
+use super::{ConnKey, Oracle, Step, Verdict, Violation, ensure};
 use crate::said::{Said, SendSaid};
 
 /// What the sender knows.
@@ -53,8 +52,25 @@ pub(crate) struct Message {
     pub(crate) renounced: bool,
     /// Gone with a process that had not promised it.
     pub(crate) lost: bool,
+    /// Its place in the order of the broker, once its row is given to the store.
+    pub(crate) seq: Option<u64>,
+    /// Bytes of its text.
+    pub(crate) size: usize,
     /// Somebody was there to take it when it was sent.
     present: bool,
+    /// Nobody was, and it waits for who was known: for sure, perhaps.
+    deferred: (bool, bool),
+    /// How often it was sent once more.
+    repeats: usize,
+}
+
+/// A mailbox that is being read from disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) mesh: usize,
+    pub(crate) key: PubKey,
+    /// The disk failed: it is asked again by then.
+    pub(crate) until: Option<u64>,
 }
 
 impl Target {
@@ -103,8 +119,13 @@ impl Oracle {
             Said::Ack {
                 id: message,
                 client_id,
-            } => self.confirm(&lease, message, client_id, step),
-            Said::Hello(_) | Said::Kick(..) | Said::Other => {}
+            } => {
+                if let Some(lease) = self.leases.get_mut(&id) {
+                    lease.acks = true;
+                }
+                self.confirm(&lease, message, client_id, step);
+            }
+            Said::Hello(_) | Said::Kick(..) | Said::Goodbye | Said::Other => {}
         }
     }
 
@@ -142,6 +163,15 @@ impl Oracle {
     }
 
     pub(crate) fn asked(&mut self, id: &str, lease: &Lease, said: &Rc<SendSaid>) {
+        let same = |message: &Message| message.said.number == said.number;
+        if let Some(message) = self.messages.iter_mut().rfind(|message| same(message)) {
+            let taken = message.id.is_some() && !message.lost;
+            if taken && message.fate != Fate::Refused {
+                message.repeats += 1;
+                return;
+            }
+            // What was not taken is sent anew, and is another message.
+        }
         let target = Target::of(&said.target);
         let present = match &target {
             Target::Key(key) => {
@@ -155,6 +185,10 @@ impl Oracle {
                         .is_some_and(|holder| holder != id)
             }
             _ => false,
+        };
+        let deferred = match &target {
+            Target::Key(key) if !present => self.awaited(lease, *key),
+            _ => (false, false),
         };
         self.messages.push(Message {
             said: Rc::clone(said),
@@ -172,8 +206,34 @@ impl Oracle {
             received: false,
             renounced: false,
             lost: false,
+            seq: None,
+            size: 0,
             present,
+            deferred,
+            repeats: 0,
         });
+    }
+
+    /// Whether mail for a key that nobody present has is kept for its return: for sure, perhaps.
+    /// The sender's own keys are none to wait for.
+    fn awaited(&self, sender: &Lease, key: PubKey) -> (bool, bool) {
+        if sender.key == Some(key) {
+            return (false, false);
+        }
+        let town = &self.plan.town;
+        let by_member = (0..self.members.len()).find(|member| {
+            town.members[*member].mesh == sender.mesh
+                && town.member_key(*member) == key
+                && *member != sender.who.member
+        });
+        let known = self.known.get(&(sender.mesh, key)).copied();
+        match by_member.map(|member| (member, true)).or(known) {
+            Some((owner, sure)) => {
+                let there = !self.members[owner].revoked;
+                (sure && there, there)
+            }
+            None => (false, false),
+        }
     }
 
     /// A client has a message.
@@ -202,20 +262,27 @@ impl Oracle {
         let number = id
             .strip_prefix('s')
             .and_then(|number| number.parse::<usize>().ok());
+        let named = frame["messageId"]
+            .as_str()
+            .and_then(|id| self.by_id.get(id));
         let of_it = |message: &Message| Some(message.said.number) == number;
-        let Some(index) = self.messages.iter().rposition(of_it) else {
+        let last = self.messages.iter().rposition(of_it);
+        let Some(index) = named.copied().or(last) else {
             return Ok(());
         };
+        let sent = self.messages.iter().filter(|message| of_it(message));
+        let attempts: usize = sent.map(|message| 1 + message.repeats).sum();
         let message = &mut self.messages[index];
-        ensure!(message.fate == Fate::Asked, "I5", "{id} was answered twice");
+        let again = message.fate != Fate::Asked;
+        ensure!(!again || attempts > 1, "I5", "{id} was answered twice");
+        if attempts > 1 && frame["queued"] != true {
+            // Which of the attempts was refused is not told.
+            return Ok(());
+        }
         if frame["queued"] == true {
             message.fate = Fate::Acked;
-            self.counts.acked += 1;
-            let seq = self
-                .by_seq
-                .iter()
-                .find(|(_, other)| **other == index)
-                .map(|(seq, _)| *seq);
+            self.counts.acked += u64::from(!again);
+            let seq = self.messages[index].seq;
             let row = seq.and_then(|seq| step.tables.messages.get(&seq));
             let Some(row) = row else {
                 return Err(Violation::new(
@@ -229,17 +296,38 @@ impl Oracle {
                 "{id} was acknowledged as {}",
                 frame["messageId"]
             );
+            let message = &self.messages[index];
+            let deferred = frame["deferred"] == true;
+            ensure!(
+                !deferred || (!message.present && message.deferred.1),
+                "I4",
+                "{id} was deferred for no reason"
+            );
+            let direct = matches!(message.target, Target::Key(_));
+            ensure!(
+                deferred || message.present || !direct,
+                "I4",
+                "{id} is queued for nobody"
+            );
+            self.counts.deferred += u64::from(deferred);
             return Ok(());
         }
-        message.fate = Fate::Refused;
+        let stored = message
+            .seq
+            .is_some_and(|seq| step.tables.messages.contains_key(&seq));
+        if !stored {
+            message.fate = Fate::Refused;
+        }
         let (message, text) = (message.clone(), frame["error"].as_str().unwrap_or_default());
         let sender = self.leases.get(&message.sender);
         let holds = match text.split([':', ' ']).next().unwrap_or_default() {
-            "no" => !message.present,
+            "no" => !message.present && !message.deferred.0,
             "blocked" => sender.is_some_and(|sender| self.blocked(&message, sender)),
             // It may have waited behind other answers.
             "storage" => self.store_refused,
             "rate_limit" => self.plan.swarm.config.send_rate > 0,
+            // Its first attempt was.
+            "the" => !stored,
             "unsupported" => message.target == Target::Nobody,
             _ => false,
         };
@@ -256,146 +344,18 @@ impl Oracle {
             return false;
         };
         let town = &self.plan.town;
+        let absent = self
+            .known
+            .get(&(message.mesh, key))
+            .map(|(owner, _)| *owner);
         (0..self.members.len()).any(|member| {
-            let holds = town.member_key(member) == key && town.members[member].mesh == message.mesh
+            let holds = absent == Some(member)
+                || town.member_key(member) == key && town.members[member].mesh == message.mesh
                 || self
                     .leases
                     .values()
                     .any(|l| l.key == Some(key) && l.who.member == member);
             holds && !self.allows(member, sender, false)
         })
-    }
-
-    /// Something is to be made durable.
-    pub(crate) fn persisted(
-        &mut self,
-        step: &Step<'_>,
-        op: &StoreOp,
-        token: Option<Token>,
-    ) -> Verdict {
-        match op {
-            StoreOp::PresencePut(row) => {
-                self.scratch.put.push(row.id.clone());
-                if let Some(token) = token {
-                    self.waiting.insert(
-                        (step.shard, token),
-                        super::told::News::Joined(row.id.clone()),
-                    );
-                }
-            }
-            StoreOp::PresenceTold { id, .. } => self.scratch.told_rows.push(id.clone()),
-            StoreOp::PresenceGrace { id, .. } => self.scratch.marked.push(id.clone()),
-            StoreOp::PresenceEnd { id, .. } => self.scratch.closed_rows.push((id.clone(), token)),
-            StoreOp::MessageInsert { row, .. } => {
-                let Some(index) = self.by_text(&row.ciphertext) else {
-                    return Err(Violation::new("I7", "stores a message nobody sent"));
-                };
-                ensure!(
-                    token.is_some(),
-                    "I4",
-                    "nobody waits for the row of m{}",
-                    self.messages[index].said.number
-                );
-                if let Some(token) = token {
-                    self.tokens.insert((step.shard, token), index);
-                }
-                let id = row.id.to_string();
-                self.messages[index].id = Some(id.clone());
-                self.by_id.insert(id, index);
-                let twice = self.by_seq.insert(row.seq.0, index);
-                ensure!(
-                    twice.is_none(),
-                    "I6",
-                    "sequence {} was given twice",
-                    row.seq.0
-                );
-            }
-            StoreOp::MessageDelivered { seq, .. } => {
-                let Some(index) = self.by_seq.get(&seq.0).copied() else {
-                    return Err(Violation::new("I4", "confirms a message nobody sent"));
-                };
-                let message = &mut self.messages[index];
-                let number = message.said.number;
-                ensure!(
-                    message.received || message.renounced,
-                    "I4",
-                    "m{number} is called delivered and nobody has it"
-                );
-                message.delivered = true;
-                if let Some(holder) = message.holder.take()
-                    && let Some(lease) = self.leases.get_mut(&holder)
-                {
-                    lease.unconfirmed.retain(|other| *other != index);
-                }
-            }
-            StoreOp::MessageAcked { .. } => self.keys_are_own(step, op)?,
-            StoreOp::PeerStatePut(_) | StoreOp::Audit(_) | StoreOp::MemberRevoked { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// After the effects: a message to many reached exactly whom it is for, and who came back was
-    /// written everything again.
-    pub(crate) fn mail_settled(&mut self, step: &Step<'_>) -> Verdict {
-        for (id, left) in &self.scratch.replay {
-            // Who came and went in one step got what it could.
-            let there = self
-                .leases
-                .get(id)
-                .is_some_and(|lease| lease.conn().is_some());
-            let next = left.front().map(|index| self.messages[*index].said.number);
-            ensure!(
-                left.is_empty() || !there,
-                "I4",
-                "{id} came back and was not written m{next:?}"
-            );
-        }
-        let Cause::Frame(frame) = step.cause else {
-            return Ok(());
-        };
-        let Said::Send(said) = &frame.said else {
-            return Ok(());
-        };
-        let Some(message) = self
-            .messages
-            .last()
-            .filter(|last| last.said.number == said.number)
-        else {
-            return Ok(());
-        };
-        let group = match &message.target {
-            Target::Everyone => None,
-            Target::Group(group) => Some(group),
-            Target::Key(_) | Target::Nobody => return Ok(()),
-        };
-        let Some(sender) = self.leases.get(&message.sender) else {
-            return Ok(());
-        };
-        let wanted = |lease: &Lease| {
-            lease.who.member != sender.who.member
-                && lease.visible
-                && group.is_none_or(|group| lease.in_group(group))
-                && self.allows(lease.who.member, sender, true)
-        };
-        let peers = self
-            .leases
-            .values()
-            .filter(|lease| lease.mesh == message.mesh && wanted(lease));
-        let mut expected: Vec<ConnKey> = peers.filter_map(Lease::conn).collect();
-        expected.sort();
-        self.scratch.multicast.sort();
-        // Not taken: its refusal may still wait behind other answers.
-        if message.id.is_none() {
-            expected.clear();
-        }
-        let got = &self.scratch.multicast;
-        ensure!(
-            *got == expected,
-            "I7",
-            "m{} to {}: got by {got:?}, for {expected:?}",
-            said.number,
-            said.target
-        );
-        Ok(())
     }
 }

@@ -9,12 +9,19 @@ mod counts;
 mod end;
 mod ends;
 mod hellos;
+mod journal;
 mod leases;
+mod ledger;
+mod logs;
 mod mail;
 mod model;
+mod publish;
 mod pushes;
+mod restart;
 mod rows;
+mod tokens;
 mod told;
+mod watermarks;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -87,8 +94,19 @@ pub(crate) type ConnKey = (u16, ConnId);
 /// What happened within the step that is being judged.
 #[derive(Default)]
 struct Scratch {
-    /// Pushed `peer_joined` and the like: event, key, to whom.
-    told: Vec<(String, String, ConnKey)>,
+    /// What is said to a mesh in this step and is not published yet; and what is, as places.
+    claims: std::collections::VecDeque<publish::Claim>,
+    published: Vec<usize>,
+    /// Ends told for a process that crashed.
+    again: Vec<String>,
+    /// What the operation that has ended was for.
+    due: Option<told::Due>,
+    /// What the pong confirms, if it is one.
+    ponged: Option<Vec<usize>>,
+    /// Messages whose rows are marked as delivered.
+    delivered: Vec<usize>,
+    /// What who reattached missed: for sure, perhaps.
+    missed: BTreeMap<String, (bool, bool)>,
     closes: BTreeMap<ConnKey, Close>,
     aborts: Vec<ConnKey>,
     began: Vec<String>,
@@ -99,15 +117,13 @@ struct Scratch {
     put: Vec<String>,
     marked: Vec<String>,
     closed_rows: Vec<(String, Option<Token>)>,
-    /// Rows marked as told.
-    told_rows: Vec<String>,
     /// Multicast pushes of the message sent now.
     multicast: Vec<ConnKey>,
-    /// Messages to be written again to whoever reattached.
-    replay: Vec<(String, std::collections::VecDeque<usize>)>,
     refused: Vec<(ConnKey, String)>,
     handed_off: bool,
     pings: Vec<ConnKey>,
+    /// The resume token by which somebody came in.
+    token: Option<String>,
     /// What the socket was before the input.
     was_closing: bool,
 }
@@ -127,8 +143,26 @@ pub(crate) struct Oracle {
     candidate: Option<(u32, String)>,
     /// Messages whose rows are on their way to the disk.
     tokens: BTreeMap<(u16, Token), usize>,
+    tokens_given: tokens::Tokens,
     /// What is told when an operation has ended, by shard and token.
-    waiting: BTreeMap<(u16, Token), told::News>,
+    waiting: BTreeMap<(u16, Token), told::Due>,
+    /// All that was said to many, in order, with the ids of the frames.
+    news: Vec<ledger::News>,
+    news_ids: BTreeMap<String, usize>,
+    /// Where the join, and the last visibility, of a session was told.
+    joins: BTreeMap<String, usize>,
+    shown: BTreeMap<String, usize>,
+    /// What each session is owed.
+    ledgers: BTreeMap<String, ledger::Ledger>,
+    /// What is kept of the process before, and the order in which sessions began.
+    survivors: restart::Survivors,
+    orders: BTreeMap<String, u64>,
+    /// What each mesh's log keeps.
+    logs: Vec<logs::LogModel>,
+    /// Mailboxes that are being read.
+    reading: BTreeMap<(u16, Token), mail::Reading>,
+    /// Session keys that were present once, with whose they were; whether for sure.
+    known: BTreeMap<(usize, holdfast_core::ids::PubKey), (usize, bool)>,
     numbers: usize,
     order: u64,
     booting: bool,
@@ -152,6 +186,14 @@ pub(crate) struct Counts {
     pub(crate) acked: u64,
     pub(crate) redelivered: u64,
     pub(crate) restored: u64,
+    /// Sends that wait for somebody's return, times a log dropped something, reattaches that
+    /// were told so, news written late.
+    pub(crate) deferred: u64,
+    pub(crate) dropped: u64,
+    pub(crate) truncated: u64,
+    pub(crate) late: u64,
+    /// News that fell out of a log before an online session that reads late.
+    pub(crate) overtaken: u64,
 }
 
 impl Oracle {
@@ -169,7 +211,18 @@ impl Oracle {
             pending_status: Vec::new(),
             candidate: None,
             tokens: BTreeMap::new(),
+            tokens_given: tokens::Tokens::default(),
             waiting: BTreeMap::new(),
+            news: Vec::new(),
+            news_ids: BTreeMap::new(),
+            joins: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
+            survivors: restart::Survivors::default(),
+            orders: BTreeMap::new(),
+            logs: vec![logs::LogModel::default(); plan.town.meshes.len()],
+            reading: BTreeMap::new(),
+            known: BTreeMap::new(),
             numbers: 0,
             order: 0,
             booting: false,
@@ -185,7 +238,10 @@ impl Oracle {
     pub(crate) fn judge(&mut self, step: &Step<'_>) -> Verdict {
         self.now = step.now;
         self.scratch = Scratch::default();
+        self.age_logs();
         self.prepare(step)?;
+        self.inserted(step)?;
+        self.scratch.claims = self.claims(step);
         for effect in step.effects {
             self.effect(step, effect)?;
         }
@@ -193,19 +249,26 @@ impl Oracle {
         self.required(step)?;
         self.announced(step)?;
         self.hello_settled(step)?;
-        self.mail_settled(step)
+        self.reconsider(step);
+        self.accounts_settled()?;
+        self.pong_counted(step)?;
+        self.read_ended(step);
+        Ok(())
     }
 
     fn effect(&mut self, step: &Step<'_>, effect: &Effect) -> Verdict {
         let at = |conn: &ConnId| (step.shard, *conn);
         match effect {
             Effect::Send { conn, frame } => self.sent(step, at(conn), frame),
-            Effect::Ping { conn, .. } => self.pinged(at(conn)),
+            Effect::Ping { conn, watermark } => self.pinged(at(conn), *watermark),
             Effect::Close { conn, close } => self.told_to_close(step, at(conn), *close),
             Effect::Abort { conn } => self.aborted(at(conn)),
             Effect::Handoff { conn, shard, .. } => self.handed_off(step, at(conn), *shard),
             Effect::Persist { op, token } => self.persisted(step, op, *token),
-            Effect::Query { .. } => Ok(()),
+            Effect::Query { query, token } => {
+                self.asked_store(step, query, *token);
+                Ok(())
+            }
             Effect::Answer { answer, .. } => self.answered(step, answer),
             Effect::Observe(event) => self.observed(step, event),
         }
@@ -230,6 +293,9 @@ impl Oracle {
             Event::HelloRefused { .. }
             | Event::Routed { .. }
             | Event::SendRefused { .. }
+            | Event::SendRepeated
+            | Event::ReplayTruncated { .. }
+            | Event::Resumed { .. }
             | Event::GrantDenied { .. }
             | Event::StatusExpired
             | Event::Silent { .. }

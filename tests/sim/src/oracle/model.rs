@@ -35,6 +35,12 @@ pub(crate) struct Lease {
     pub(crate) sudden: Vec<u64>,
     /// Written and not confirmed, in order.
     pub(crate) unconfirmed: Vec<usize>,
+    /// Those of them that the present socket has not been written.
+    pub(crate) rewrite: std::collections::VecDeque<usize>,
+    /// It has confirmed messages itself.
+    pub(crate) acks: bool,
+    /// How long it stays without a socket.
+    pub(crate) grace: u64,
 }
 
 /// Whether a session has a socket.
@@ -147,12 +153,22 @@ impl Oracle {
 
     /// What a member lets another do.
     pub(crate) fn allows(&self, member: usize, sender: &Lease, broadcast: bool) -> bool {
-        let member_key = self.plan.town.member_key(sender.who.member);
+        self.lets(member, (sender.who.member, sender.key), broadcast)
+    }
+
+    /// What a member lets a sender of that member and session key do.
+    pub(crate) fn lets(
+        &self,
+        member: usize,
+        (sender, session_key): (usize, Option<PubKey>),
+        broadcast: bool,
+    ) -> bool {
+        let member_key = self.plan.town.member_key(sender);
         let grants = &self.members[member].grants;
         let entry = |key: PubKey| grants.iter().find(|(peer, ..)| *peer == key);
         let found = entry(member_key).or_else(|| {
             // Only multicast also looks at the session key.
-            sender.key.filter(|_| broadcast).and_then(entry)
+            session_key.filter(|_| broadcast).and_then(entry)
         });
         found.is_none_or(|(_, dm, all)| if broadcast { *all } else { *dm })
     }

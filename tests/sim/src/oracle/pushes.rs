@@ -1,17 +1,20 @@
 //! Messages on their way out: to whom, in which order, and never twice (I5, I6, I7).
 
+use std::collections::BTreeMap;
+
+use holdfast_core::ids::PubKey;
+
 use super::conns::TICK;
+use super::ledger::{News, What};
 use super::mail::{Fate, Message, Target};
 use super::model::Lease;
-use super::{Cause, ConnKey, Oracle, Step, Verdict, Violation, ensure};
-use crate::said::Said;
-use holdfast_core::ids::PubKey;
+use super::{ConnKey, Oracle, Verdict, Violation, ensure};
 use holdfast_core::rows::{Priority, Status};
 use serde_json::Value;
 
 impl Oracle {
     /// A message was written to a session.
-    pub(crate) fn pushed(&mut self, step: &Step<'_>, at: ConnKey, frame: &Value) -> Verdict {
+    pub(crate) fn pushed(&mut self, at: ConnKey, frame: &Value, bytes: usize) -> Verdict {
         let is = self.conns.get(&at).map(|conn| conn.is);
         ensure!(
             is == Some(super::conns::Is::Attached),
@@ -19,7 +22,10 @@ impl Oracle {
             "{at:?} gets a message before its hello_ack"
         );
         self.same_mesh(at, frame)?;
-        let Some(index) = self.by_text(frame["ciphertext"].as_str().unwrap_or_default()) else {
+        let id = frame["messageId"].as_str().unwrap_or_default();
+        let text = frame["ciphertext"].as_str().unwrap_or_default();
+        let known = self.by_id.get(id).copied();
+        let Some(index) = known.or_else(|| self.by_text(text)) else {
             return Err(Violation::new(
                 "I7",
                 format!("a message nobody sent: {frame}"),
@@ -27,7 +33,6 @@ impl Oracle {
         };
         let message = self.messages[index].clone();
         let number = message.said.number;
-        let id = frame["messageId"].as_str().unwrap_or_default();
         let known = message.id.as_deref().unwrap_or(id);
         ensure!(
             known == id,
@@ -71,15 +76,8 @@ impl Oracle {
             Target::Key(key) => self.pushed_direct(at, index, *key),
             _ => {
                 self.scratch.multicast.push(at);
-                let Cause::Frame(now) = step.cause else {
-                    return Err(Violation::new(
-                        "I5",
-                        format!("m{number} to many was pushed late"),
-                    ));
-                };
-                let sent_now = matches!(&now.said, Said::Send(said) if said.number == number);
-                ensure!(sent_now, "I5", "m{number} to many was pushed late");
-                Ok(())
+                let fits = |_: &Self, news: &News| news.what == What::Message(index);
+                self.news_written(at, (id, bytes), &fits, &format!("m{number}"))
             }
         }
     }
@@ -104,13 +102,25 @@ impl Oracle {
             "I6",
             "m{number} is confirmed and was written again to {id}"
         );
-        if let Some((_, replay)) = self
-            .scratch
-            .replay
-            .iter_mut()
-            .find(|(other, _)| *other == id)
-            && let Some(next) = replay.pop_front()
-        {
+        if let Some(news) = self.next_due(&id) {
+            let later = |news: &News| {
+                let seqs = news.seq.zip(message.seq);
+                seqs.is_some_and(|(seq, own)| seq > own)
+            };
+            // Something that may come again, and comes later, keeps back what is behind it.
+            let waits = later(news) || self.perhaps_due(&id).any(later);
+            ensure!(
+                waits,
+                "I5",
+                "{id} was written m{number} before {}",
+                self.name_of(news)
+            );
+        }
+        let next = self
+            .leases
+            .get_mut(&id)
+            .and_then(|lease| lease.rewrite.pop_front());
+        if let Some(next) = next {
             let wanted = self.messages[next].said.number;
             ensure!(
                 next == index,
@@ -230,6 +240,54 @@ impl Oracle {
                 "m{} was written to {id} before m{} of the same sender",
                 this.said.number,
                 earlier.said.number
+            );
+        }
+        Ok(())
+    }
+
+    /// Before a message to many comes what was sent to the session itself before it.
+    pub(crate) fn mail_before(&self, at: ConnKey, id: &str, seq: Option<u64>) -> Verdict {
+        let (Some(seq), Some(lease)) = (seq, self.leases.get(id)) else {
+            return Ok(());
+        };
+        let written = |index: &usize| {
+            let conn = self.conns.get(&at);
+            conn.is_some_and(|conn| conn.written.contains(index))
+        };
+        let name = id.to_owned();
+        // Held mail that fills the memory keeps what is urgent on disk, and a sibling's what is
+        // behind it.
+        let stuck = self.may_hold(lease) && self.open_mail(id, lease).count() >= 128;
+        let mut others: BTreeMap<PubKey, usize> = BTreeMap::new();
+        for (earlier, index) in self.by_seq.range(..seq) {
+            let message = &self.messages[*index];
+            let Target::Key(key) = message.target else {
+                continue;
+            };
+            let open = message.fate != Fate::Refused
+                && !(message.delivered || message.lost || message.renounced);
+            if !open || message.mesh != lease.mesh || written(index) {
+                continue;
+            }
+            let again = lease.rewrite.contains(index);
+            let held = stuck || message.said.priority != Priority::Now && self.may_hold(lease);
+            let meant = !self.vague(message, key)
+                && self.designated(message.mesh, key, &message.sender, message.sender_member)
+                    == Some(&name)
+                && message
+                    .holder
+                    .as_ref()
+                    .is_none_or(|holder| *holder == name || !self.leases.contains_key(holder));
+            let ahead = others.entry(key).or_default();
+            if !(again || meant && !held) {
+                *ahead += 1;
+                continue;
+            }
+            ensure!(
+                !again && *ahead >= 128,
+                "I5",
+                "{id} was written what has place {seq} before m{} at {earlier}",
+                message.said.number
             );
         }
         Ok(())

@@ -38,6 +38,11 @@ pub(crate) fn mesh_of_row(row: &BootRow, tables: &Tables) -> String {
                 .unwrap_or_default()
         }
         BootRow::Presence(row) => row.mesh_id.clone(),
+        BootRow::Resume(_) => String::new(),
+        BootRow::Ended(row) => row.mesh_id.clone(),
+        BootRow::Said(row) => row.mesh_id.clone(),
+        BootRow::Log(row) => row.mesh_id.clone(),
+        BootRow::Sent(row) => row.mesh_id.clone(),
         BootRow::Mailbox(row) => row.mesh_id.clone(),
     }
 }
@@ -45,6 +50,7 @@ pub(crate) fn mesh_of_row(row: &BootRow, tables: &Tables) -> String {
 impl Oracle {
     /// The process is gone, and all that was only in its memory.
     pub(crate) fn died(&mut self) {
+        self.news_died();
         self.conns.clear();
         self.heard.clear();
         self.pending_status.clear();
@@ -111,12 +117,14 @@ impl Oracle {
                 visible: row.visible,
             });
         }
+        self.news_restored(tables)?;
         Ok(())
     }
 
     /// The boot is over.
     pub(crate) fn booted(&mut self) -> Verdict {
         self.booting = false;
+        self.accounts_kept();
         Ok(())
     }
 
@@ -136,11 +144,13 @@ impl Oracle {
             "{id} of a revoked member was restored"
         );
         self.leases.insert(id.to_owned(), lease);
+        self.account_of_restored(id);
         self.counts.restored += 1;
         Ok(())
     }
 
     pub(crate) fn lease_of_row(&mut self, row: &PresenceRow) -> Result<Lease, Violation> {
+        let order = self.order_of_restored(&row.id);
         let town = &self.plan.town;
         let Some(member) = town
             .members
@@ -156,11 +166,12 @@ impl Oracle {
         };
         let number = (0..1000).find(|n| Some(crate::keys::key(*n)) == row.session_pubkey);
         let number = row.session_pubkey.and(number);
+        let given = self.grace_of(row.grace.map(|grace| grace.0));
         let left = row
             .lease_until
             .map_or(0, |until| until.since(self.now.wall).0);
         // No lease has more left than it was given, whatever became of the clock.
-        let left = left.min(self.plan.swarm.config.grace.0);
+        let left = left.min(given);
         let left = if row.boot_epochs <= BOOTS {
             left.max(self.plan.swarm.config.restart_grace.0)
         } else {
@@ -169,7 +180,6 @@ impl Oracle {
         let unseen = self.now.wall.since(row.last_ping_at).0;
         let worked = self.now.wall.since(row.status_at).0;
         let now = self.mono();
-        self.order += 1;
         Ok(Lease {
             who: Identity {
                 member,
@@ -193,11 +203,11 @@ impl Oracle {
             working_until: (row.status == Status::Working)
                 .then(|| now + 60_000_u64.saturating_sub(worked)),
             seat: Seat::Grace(now + left),
-            order: self.order,
+            order,
             attached: 0,
             last_proof: now.saturating_sub(unseen),
             last_ping: 0,
-            owed: if row.announced {
+            owed: if row.joined.is_some() {
                 Owed::Nothing
             } else {
                 Owed::Perhaps
@@ -205,6 +215,9 @@ impl Oracle {
             takeovers: Vec::new(),
             sudden: Vec::new(),
             unconfirmed: Vec::new(),
+            rewrite: std::collections::VecDeque::new(),
+            acks: false,
+            grace: given,
         })
     }
 

@@ -1,12 +1,12 @@
-//! What peers are told of each other, compared with who was really there (I2, I3, design.md §8.2).
-
-use std::collections::BTreeMap;
+//! When something is said to a mesh: each piece of news has its reason, and each reason its news
+//! (I2, I3, design.md §8.2). Who is told of it is in the accounts.
 
 use holdfast_core::effect::Effect;
 use holdfast_core::input::Ask;
 use serde_json::Value;
 
 use super::conns::Is;
+use super::ledger::{News, What};
 use super::model::Lease;
 use super::{Cause, ConnKey, Oracle, Step, Verdict, Violation, ensure};
 use crate::said::{Expect, Said};
@@ -24,7 +24,7 @@ pub(crate) enum Owed {
 
 /// What is told when an operation has ended.
 #[derive(Clone, Debug)]
-pub(crate) enum News {
+pub(crate) enum Due {
     Joined(String),
     Left {
         id: String,
@@ -35,22 +35,8 @@ pub(crate) enum News {
 }
 
 impl Oracle {
-    /// Whether a message written in this step came from the session that spoke.
-    fn reached_others(&self, step: &Step<'_>) -> bool {
-        let Cause::Frame(frame) = step.cause else {
-            return false;
-        };
-        let Said::Send(said) = &frame.said else {
-            return false;
-        };
-        self.messages.last().is_some_and(|message| {
-            message.said.number == said.number
-                && (message.holder.is_some() || !self.scratch.multicast.is_empty())
-        })
-    }
-
     /// A broker-made push.
-    pub(crate) fn told(&mut self, at: ConnKey, frame: &Value) -> Verdict {
+    pub(crate) fn told(&mut self, at: ConnKey, frame: &Value, bytes: usize) -> Verdict {
         let is = self.conns.get(&at).map(|conn| conn.is);
         ensure!(
             is == Some(Is::Attached),
@@ -59,19 +45,21 @@ impl Oracle {
         );
         self.same_mesh(at, frame)?;
         let event = frame["event"].as_str().unwrap_or_default();
-        let known = [
-            "peer_joined",
-            "peer_returned",
-            "peer_left",
-            "peer_hidden",
-            "peer_visible",
-        ];
-        ensure!(known.contains(&event), "I7", "an unknown event: {event}");
+        let what = match event {
+            "peer_joined" | "peer_returned" => What::Joined,
+            "peer_left" => What::Left,
+            "peer_hidden" => What::Shown(false),
+            "peer_visible" => What::Shown(true),
+            _ => return Err(Violation::new("I7", format!("an unknown event: {event}"))),
+        };
         let key = frame["eventData"]["pubkey"].as_str().unwrap_or_default();
-        self.scratch
-            .told
-            .push((event.to_owned(), key.to_owned(), at));
-        Ok(())
+        let message_id = frame["messageId"].as_str().unwrap_or_default();
+        let fits = |oracle: &Self, news: &News| {
+            let of = news.lease.as_ref();
+            news.what == what && of.is_some_and(|of| oracle.public_key(of).to_string() == key)
+        };
+        let name = format!("{event} of {key}");
+        self.news_written(at, (message_id, bytes), &fits, &name)
     }
 
     /// Nothing crosses from mesh to mesh (I7).
@@ -92,37 +80,6 @@ impl Oracle {
         Ok(())
     }
 
-    /// Everybody online who was there before and hears of `of`, but itself.
-    fn audience(&self, id: &str, of: &Lease, before: u64) -> Vec<ConnKey> {
-        let mut found: Vec<ConnKey> = self
-            .leases
-            .iter()
-            .filter(|(other, lease)| {
-                *other != id
-                    && lease.mesh == of.mesh
-                    && lease.order < before
-                    && Self::hears(lease, of)
-            })
-            .filter_map(|(_, lease)| lease.conn())
-            .collect();
-        found.sort();
-        found
-    }
-
-    /// Takes what was told under one of these names about a key.
-    fn take_told(&mut self, events: &[&str], key: &str) -> Vec<ConnKey> {
-        let mut found = Vec::new();
-        self.scratch.told.retain(|(event, about, at)| {
-            let is_it = events.contains(&event.as_str()) && about == key;
-            if is_it {
-                found.push(*at);
-            }
-            !is_it
-        });
-        found.sort();
-        found
-    }
-
     /// A lease has ended; others are told when that is durable.
     pub(crate) fn left(&mut self, step: &Step<'_>, id: &str, lease: Lease) -> Verdict {
         let Some(token) = self.scratch.closed_rows.iter().find(|(row, _)| row == id) else {
@@ -137,44 +94,13 @@ impl Oracle {
                 format!("nobody waits for the end of {id}, to tell it"),
             ));
         };
-        let farewell = News::Left {
+        let farewell = Due::Left {
             id: id.to_owned(),
             before: self.order,
             lease: Box::new(lease),
         };
         self.waiting.insert((step.shard, token), farewell);
         Ok(())
-    }
-
-    /// What is told now that an operation has ended.
-    fn due_news(&mut self, step: &Step<'_>) -> Verdict {
-        let Cause::Stored(token, _) = step.cause else {
-            return Ok(());
-        };
-        match self.waiting.remove(&(step.shard, *token)) {
-            Some(News::Joined(id)) => self.joined(&id, true),
-            Some(News::Left { id, before, lease }) => {
-                let key = self.public_key(&lease).to_string();
-                if lease.owed == Owed::Join {
-                    let expected = self.audience(&id, &lease, lease.order);
-                    let told = self.take_told(&["peer_joined", "peer_returned"], &key);
-                    ensure!(
-                        told == expected,
-                        "I3",
-                        "{id} joined and left: told {told:?}, there are {expected:?}"
-                    );
-                }
-                let expected = self.audience(&id, &lease, before + 1);
-                let told = self.take_told(&["peer_left"], &key);
-                ensure!(
-                    told == expected,
-                    "I3",
-                    "{id} left: told {told:?}, there are {expected:?}"
-                );
-                self.marked(&id)
-            }
-            None => Ok(()),
-        }
     }
 
     /// The mesh whose list somebody looks at in this step.
@@ -210,153 +136,105 @@ impl Oracle {
         })
     }
 
-    /// Who looks at a list sees nobody come or go before the news of it: all that is still to be
-    /// told of the mesh is told first.
-    fn news_before_list(&mut self, mesh: usize) -> Verdict {
-        let mut expected: BTreeMap<(bool, String), Vec<ConnKey>> = BTreeMap::new();
-        let mut due = Vec::new();
-        for news in self.waiting.values() {
-            if let News::Left { id, before, lease } = news
-                && lease.mesh == mesh
-            {
-                due.push((id.clone(), true, before + 1, (**lease).clone()));
-                if lease.owed == Owed::Join {
-                    due.push((id.clone(), false, lease.order, (**lease).clone()));
-                }
+    /// Who looks at a list sees nobody come or go before the news of it.
+    fn news_before_list(&self, mesh: usize) -> Verdict {
+        for due in self.waiting.values() {
+            if let Due::Left { id, lease, .. } = due {
+                ensure!(lease.mesh != mesh, "I3", "a list before the leave of {id}");
             }
         }
-        self.waiting
-            .retain(|_, news| !matches!(news, News::Left { lease, .. } if lease.mesh == mesh));
-        for (id, lease) in self.leases.iter_mut().filter(|(_, l)| l.mesh == mesh) {
-            if lease.owed == Owed::Join {
-                lease.owed = Owed::Nothing;
-                due.push((id.clone(), false, lease.order, lease.clone()));
-            }
-        }
-        for (id, leave, before, lease) in due {
-            let key = self.public_key(&lease).to_string();
-            let audience = self.audience(&id, &lease, before);
-            expected.entry((leave, key)).or_default().extend(audience);
-            self.marked(&id)?;
-        }
-        for ((leave, key), mut audience) in expected {
-            audience.sort();
-            let events: &[&str] = if leave {
-                &["peer_left"]
-            } else {
-                &["peer_joined", "peer_returned"]
-            };
-            let told = self.take_told(events, &key);
-            ensure!(
-                told == audience,
-                "I3",
-                "before a list {events:?} of {key}: told {told:?}, there are {audience:?}"
-            );
+        for (id, lease) in &self.leases {
+            let owed = lease.mesh == mesh && lease.owed == Owed::Join;
+            ensure!(!owed, "I3", "a list before the join of {id}");
         }
         Ok(())
     }
 
-    /// The row says what others were told (I10).
-    fn marked(&self, id: &str) -> Verdict {
-        ensure!(
-            self.scratch.told_rows.iter().any(|row| row == id),
-            "I10",
-            "others were told of {id} and its row does not say so"
-        );
-        Ok(())
-    }
-
-    /// A session is announced: exactly those who were there before it are told, once.
-    fn joined(&mut self, id: &str, must: bool) -> Verdict {
-        let Some(lease) = self.leases.get(id).cloned() else {
-            return Ok(());
-        };
-        let key = self.public_key(&lease).to_string();
-        if lease.owed == Owed::Nothing {
-            return Ok(());
-        }
-        let before = if lease.owed == Owed::Join {
-            lease.order
-        } else {
-            u64::MAX
-        };
-        let expected = self.audience(id, &lease, before);
-        let told = self.take_told(&["peer_joined", "peer_returned"], &key);
-        if told.is_empty() && !must {
-            return Ok(());
-        }
-        ensure!(
-            told == expected,
-            "I3",
-            "{id} joined: told {told:?}, there are {expected:?}"
-        );
-        if let Some(lease) = self.leases.get_mut(id) {
-            lease.owed = Owed::Nothing;
-        }
-        self.marked(id)
-    }
-
-    /// After the effects: exactly what had to be told was told.
+    /// After the effects: what was said had to be said now, and what had to be said was.
     pub(crate) fn announced(&mut self, step: &Step<'_>) -> Verdict {
+        while self.publish_next()? {}
         // A broker that stops leaves the news to the next one.
         if self.stopping {
-            self.waiting.clear();
+            self.leave_news();
         }
-        self.due_news(step)?;
-        if let Some(mesh) = self.looked_at(step).filter(|_| !self.stopping) {
+        let list = self.looked_at(step).filter(|_| !self.stopping);
+        if let Some(mesh) = list {
             self.news_before_list(mesh)?;
         }
-        // Who speaks before its row is durable is announced first.
-        if let (Cause::Frame(frame), Some(conn)) = (step.cause, step.conn)
-            && matches!(frame.said, Said::Send(_) | Said::Visible(_))
-            && let Some((id, _)) = self.attached((step.shard, conn))
-        {
-            let id = id.clone();
-            let spoke = matches!(frame.said, Said::Visible(_)) || self.reached_others(step);
-            if self.scratch.told_rows.contains(&id) {
-                self.joined(&id, true)?;
+        let due = match (step.cause, self.scratch.due.clone()) {
+            (_, Some(Due::Joined(id))) => {
+                let owed = self.leases.get(&id).map(|lease| lease.owed);
+                ensure!(
+                    owed.is_none_or(|owed| owed == Owed::Nothing),
+                    "I3",
+                    "the row of {id} is durable and its join was not told"
+                );
+                Some(id)
             }
-            let owed = self
-                .leases
-                .get(&id)
-                .is_some_and(|lease| lease.owed != Owed::Nothing);
+            (Cause::Stored(token, _), Some(Due::Left { id, .. })) => {
+                ensure!(
+                    !self.waiting.contains_key(&(step.shard, *token)),
+                    "I3",
+                    "the end of {id} is durable and was not told"
+                );
+                Some(id)
+            }
+            _ => None,
+        };
+        let speaker = self.speaker(step);
+        for place in &self.scratch.published {
+            let news = &self.news[*place];
+            let (of, about) = (
+                Some(&news.of),
+                matches!(news.what, What::Joined | What::Left),
+            );
+            let speaks = of == speaker.as_ref() && news.what == What::Joined;
+            let again = self.scratch.again.contains(&news.of);
+            let due = of == due.as_ref() || again;
+            let reason = !about || due || speaks || list == Some(news.mesh);
             ensure!(
-                !spoke || !owed,
-                "I3",
-                "{id} spoke to others, who were not told of it"
+                reason,
+                "I10",
+                "{:?} of {} was told before its row was durable",
+                news.what,
+                news.of
             );
         }
-        if let (Cause::Frame(frame), Some(conn), false) = (step.cause, step.conn, self.stopping)
-            && let Said::Visible(_) = frame.said
-            && let Some((id, lease)) = self.attached((step.shard, conn))
-        {
-            let (id, lease) = (id.clone(), lease.clone());
-            let key = self.public_key(&lease).to_string();
-            let event = if lease.visible {
-                "peer_visible"
-            } else {
-                "peer_hidden"
-            };
-            let mut expected: Vec<ConnKey> = self
-                .in_mesh(lease.mesh)
-                .into_iter()
-                .filter(|(other, _)| **other != id)
-                .filter_map(|(_, lease)| lease.conn())
-                .collect();
-            expected.sort();
-            let told = self.take_told(&[event], &key);
-            ensure!(
-                told == expected,
-                "I7",
-                "{id} is {event}: told {told:?}, there are {expected:?}"
-            );
-        }
-        if let Some((event, key, at)) = self.scratch.told.first() {
-            return Err(Violation::new(
-                "I2",
-                format!("{at:?} was told {event} of {key} for no reason"),
-            ));
-        }
+        // Who speaks before its row is durable is announced first.
+        let spoke = speaker.filter(|_| self.reached_others(step));
+        let owed = spoke
+            .as_ref()
+            .and_then(|id| self.leases.get(id))
+            .is_some_and(|lease| lease.owed != Owed::Nothing);
+        ensure!(
+            !owed,
+            "I3",
+            "{spoke:?} spoke to others, who were not told of it"
+        );
         Ok(())
+    }
+
+    /// The session that speaks to others in this step.
+    fn speaker(&self, step: &Step<'_>) -> Option<String> {
+        let Cause::Frame(frame) = step.cause else {
+            return None;
+        };
+        let speaks = matches!(frame.said, Said::Send(_) | Said::Visible(_));
+        let (id, _) = self.attached((step.shard, step.conn?)).filter(|_| speaks)?;
+        Some(id.clone())
+    }
+
+    /// Whether something written in this step came from the session that spoke.
+    fn reached_others(&self, step: &Step<'_>) -> bool {
+        let Cause::Frame(frame) = step.cause else {
+            return false;
+        };
+        let Said::Send(said) = &frame.said else {
+            return matches!(frame.said, Said::Visible(_)) && !self.stopping;
+        };
+        self.messages.last().is_some_and(|message| {
+            message.said.number == said.number
+                && (message.holder.is_some() || !self.scratch.multicast.is_empty())
+        })
     }
 }

@@ -13,9 +13,18 @@ use std::time::{Duration, SystemTime};
 use holdfast::config::Durability;
 use holdfast::store::{Completion, CompletionSink, Store, StoreClient};
 use holdfast_core::ids::Token;
+use holdfast_core::limits::LogLimits;
 use holdfast_core::rows::BootRow;
+use holdfast_core::time::{Millis, Wall};
 use holdfast_sim::disk::tables::Tables;
 use maker::Maker;
+
+/// Of the log of a mesh; nothing here is as old.
+const LOG: LogLimits = LogLimits {
+    entries: 7,
+    bytes: 10_000,
+    age: Millis::secs(3600),
+};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,7 +90,9 @@ impl Pair {
 
 /// Rows of a boot in an order of their own: that of the store is nobody's business.
 fn lines(rows: &[BootRow]) -> Vec<String> {
-    let mut lines: Vec<String> = rows.iter().map(|row| format!("{row:?}")).collect();
+    // The key of resume tokens is made by chance.
+    let rows = rows.iter().filter(|row| !matches!(row, BootRow::Resume(_)));
+    let mut lines: Vec<String> = rows.map(|row| format!("{row:?}")).collect();
     lines.sort();
     lines
 }
@@ -108,8 +119,8 @@ fn run(seed: u64) {
     let mut maker = Maker::new(seed, members, present());
     for _boot in 0..4 {
         let store = open(&path);
-        let image = store.boot().unwrap();
-        let (rows, next) = tables.boot();
+        let image = store.boot(LOG).unwrap();
+        let (rows, next) = tables.boot(&LOG, Wall(present()));
         assert_eq!(image.skipped, 0);
         assert_eq!(lines(&image.rows), lines(&rows), "seed {seed}");
         assert_eq!(image.next_seq, next);

@@ -1,13 +1,13 @@
 //! Random operations and questions over few ids, so that they meet.
 
 use holdfast_core::identity::KeyPair;
-use holdfast_core::ids::{PubKey, Seq};
+use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::mint::Mint;
 use holdfast_core::rows::{
     AuditRow, Group, MemberRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority, Stats,
     Status, StatusSource, StoreOp, StoreQuery, Told,
 };
-use holdfast_core::time::Wall;
+use holdfast_core::time::{Millis, Wall};
 
 /// Numbers (SplitMix64).
 pub(crate) struct Chance(u64);
@@ -76,6 +76,15 @@ impl Maker {
         Seq(self.first + self.chance.below(60))
     }
 
+    fn position(&mut self) -> Position {
+        Position(self.chance.below(1 << 40))
+    }
+
+    fn maybe_position(&mut self) -> Option<Position> {
+        let position = self.position();
+        self.chance.maybe(position)
+    }
+
     fn wall(&mut self) -> Wall {
         Wall(self.now + i64::try_from(self.chance.below(100_000)).unwrap())
     }
@@ -133,7 +142,13 @@ impl Maker {
             generation: u32::try_from(self.chance.below(1 << 31)).unwrap(),
             attested_until: self.maybe_wall(),
             boot_epochs: self.chance.pick(&[0, 1, 2, 3]),
-            announced: self.chance.coin(),
+            grace: self.chance.maybe(Millis(5)),
+            began: self.position(),
+            joined: self.maybe_position(),
+            shown: self.maybe_position(),
+            cursor: self.position(),
+            heard: self.position(),
+            known: self.position(),
         }
     }
 
@@ -144,6 +159,11 @@ impl Maker {
         let key = self.key().to_string();
         let client_id = format!("c{}", self.chance.below(20));
         let delivered = self.chance.below(5) == 0;
+        let target_spec = self
+            .chance
+            .pick(&["*".into(), "@group".into(), key.clone(), key]);
+        // No two are at one place.
+        let position = (target_spec.len() < 10).then_some(Position(seq.0 * 2));
         MessageRow {
             seq,
             id: self.mint.message_id(seq),
@@ -152,9 +172,7 @@ impl Maker {
             sender_member_pubkey: member.pubkey,
             sender_session_pubkey: self.maybe_key(),
             sender_name: "n".into(),
-            target_spec: self
-                .chance
-                .pick(&["*".into(), "@group".into(), key.clone(), key]),
+            target_spec,
             priority: self
                 .chance
                 .pick(&[Priority::Now, Priority::Next, Priority::Low]),
@@ -165,6 +183,8 @@ impl Maker {
             client_message_id: self.chance.maybe(client_id),
             request_fingerprint: self.chance.maybe("f".into()),
             reply_to_id: self.chance.maybe("r".into()),
+            position,
+            deferred: self.chance.coin(),
         }
     }
 
@@ -213,17 +233,29 @@ impl Maker {
     /// The next operation.
     pub(crate) fn op(&mut self) -> StoreOp {
         let (id, at) = (self.presence_id(), self.wall());
-        match self.chance.below(11) {
+        match self.chance.below(12) {
             0 | 1 => StoreOp::PresencePut(Box::new(self.presence())),
             2 => StoreOp::PresenceGrace {
                 id,
                 until: at,
                 last_ping_at: self.wall(),
+                cursor: self.position(),
+                heard: self.position(),
+                known: self.position(),
             },
-            3 => StoreOp::PresenceEnd { id, at },
-            4 => StoreOp::PresenceTold {
+            3 => StoreOp::PresenceEnd {
                 id,
-                told: self.chance.pick(&[Told::Join, Told::Leave]),
+                at,
+                ended: self.position(),
+            },
+            4 => {
+                let at = self.position();
+                let told = self.chance.pick(&[Told::Join(at), Told::Leave(at)]);
+                StoreOp::PresenceTold { id, told }
+            }
+            9 => StoreOp::PresenceCursor {
+                id,
+                cursor: self.position(),
             },
             5 => StoreOp::MessageDelivered {
                 seq: self.seq(),
@@ -241,8 +273,17 @@ impl Maker {
 
     /// The next question.
     pub(crate) fn query(&mut self) -> StoreQuery {
-        if self.chance.below(4) == 0 {
-            return StoreQuery::Message { seq: self.seq() };
+        match self.chance.below(8) {
+            0 | 1 => return StoreQuery::Message { seq: self.seq() },
+            2 => {
+                let member = self.member();
+                return StoreQuery::Sent {
+                    mesh_id: member.mesh_id,
+                    sender_member_id: member.id,
+                    client_message_id: format!("c{}", self.chance.below(20)),
+                };
+            }
+            _ => {}
         }
         let after = self.seq();
         StoreQuery::Mailbox {

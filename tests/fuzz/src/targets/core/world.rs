@@ -126,6 +126,18 @@ impl Store {
             StoreQuery::Message { seq } => {
                 StoreAnswer::Message(self.messages.get(seq).cloned().map(Box::new))
             }
+            StoreQuery::Sent {
+                mesh_id,
+                sender_member_id,
+                client_message_id,
+            } => {
+                let named = self.messages.values().find(|row| {
+                    row.mesh_id == *mesh_id
+                        && row.sender_member_id == *sender_member_id
+                        && row.client_message_id.as_ref() == Some(client_message_id)
+                });
+                StoreAnswer::Message(named.cloned().map(Box::new))
+            }
             StoreQuery::Mailbox {
                 mesh_id,
                 target,

@@ -1,0 +1,359 @@
+//! Who hears what a mesh says, at once or later: appending to the log, and walking it.
+//!
+//! A session that keeps up is written every entry as it is appended. One that came back, or whose
+//! direct messages have to wait, *walks*: unconfirmed messages, mail and log entries are merged by
+//! their place in the broker's order, and no faster than its watermarks come back, until it has
+//! reached the end.
+
+use bytes::Bytes;
+
+use crate::event::Event;
+use crate::ids::{Position, PubKey, Seq};
+use crate::limits::WATERMARK_DELAY;
+use crate::log::{Knowledge, Subject, Walk, What};
+use crate::marks::{Mark, mark};
+use crate::peer::{Kind, MeshIx, PeerConn};
+use crate::shard::{Shard, Turn};
+
+/// Bytes of log entries a walk may have written beyond its last confirmed watermark: together with
+/// a full outbox well below what the shell buffers for a socket.
+const WALK_BYTES_MAX: usize = crate::limits::OUTBOUND_BYTES_MAX / 4;
+
+/// What a session is written next.
+enum Step {
+    /// A message that its last socket may have swallowed.
+    Again,
+    /// A message from a mailbox, at that place.
+    Mail(MeshIx, PubKey, usize),
+    /// The log entry there.
+    Entry(Position),
+}
+
+/// Whether a session is told an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    Seen,
+    Unseen,
+    /// It does not let the sender.
+    Unwilling,
+}
+
+impl Shard {
+    /// Says something to a mesh, at a place just [stamped](Self::stamp): now to those who keep up,
+    /// later to those who do not. Gives how many online sessions it is for.
+    pub(crate) fn publish(
+        &mut self,
+        t: &mut Turn<'_>,
+        mesh: MeshIx,
+        position: Position,
+        (what, frame): (What, Bytes),
+    ) -> u64 {
+        let (reached, behind) = self.fan_out(t, mesh, &what, &frame);
+        let limits = self.config.log;
+        let Some(found) = self.mesh_mut(mesh) else {
+            return 0;
+        };
+        found
+            .log
+            .append(t.now.mono, &limits, position, (what, frame));
+        self.look_after(t, mesh, WATERMARK_DELAY);
+        for slot in behind {
+            self.cut_overtaken(t, slot);
+            self.drain(t, slot);
+        }
+        reached
+    }
+
+    /// Writes to those who keep up; gives how many it is for, and who of them walks.
+    fn fan_out(
+        &self,
+        t: &mut Turn<'_>,
+        mesh: MeshIx,
+        what: &What,
+        frame: &Bytes,
+    ) -> (u64, Vec<u32>) {
+        let mut reached = 0;
+        let mut behind = Vec::new();
+        let roster = self.mesh(mesh).map(|found| &found.roster);
+        for slot in roster.into_iter().flat_map(|roster| roster.values()) {
+            let Some(peer) = self.peers.get_slot(*slot) else {
+                continue;
+            };
+            let Some(conn) = peer.conn() else { continue };
+            match self.sight(peer, what) {
+                Sight::Seen => {}
+                Sight::Unseen => {
+                    behind.extend(peer.walk.as_ref().map(|_| *slot));
+                    continue;
+                }
+                Sight::Unwilling => {
+                    t.observe(Event::GrantDenied { cap: "broadcast" });
+                    continue;
+                }
+            }
+            reached += 1;
+            if peer.walk.is_some() {
+                behind.push(*slot);
+            } else {
+                t.send(conn, frame.clone());
+            }
+        }
+        (reached, behind)
+    }
+
+    /// Who is told what (protocol.md §8.4, design.md §8.2).
+    fn sight(&self, peer: &PeerConn, what: &What) -> Sight {
+        let seen = |seen: bool| if seen { Sight::Seen } else { Sight::Unseen };
+        match what {
+            What::Message {
+                group,
+                sender,
+                sender_session,
+                ..
+            } => {
+                let meant = peer.member != *sender
+                    && peer.visible
+                    && group.as_deref().is_none_or(|group| peer.in_group(group));
+                let (Some(owner), Some(sender)) = (
+                    self.member(peer.member),
+                    self.member(*sender).filter(|_| meant),
+                ) else {
+                    return Sight::Unseen;
+                };
+                if owner.allows(&sender.key, sender_session.as_ref()).broadcast {
+                    Sight::Seen
+                } else {
+                    Sight::Unwilling
+                }
+            }
+            What::Joined { who, .. } | What::Left { who, .. } => seen(hears_of(peer, who)),
+            What::Visibility { order, .. } => seen(peer.order != *order),
+        }
+    }
+
+    /// A new socket: everything unconfirmed is to be written to it.
+    pub(crate) fn walk_from_cursor(&mut self, slot: u32) {
+        let written = self.written;
+        let mesh = self.peers.get_slot(slot).map(|peer| peer.mesh);
+        let removed = mesh
+            .and_then(|mesh| self.mesh(mesh))
+            .map(|mesh| mesh.log.removed());
+        if let Some(peer) = self.peers.get_slot_mut(slot) {
+            peer.outbox.begin_attachment();
+            let known = Knowledge {
+                order: peer.order,
+                heard: peer.about.heard,
+                known: peer.about.known,
+            };
+            let mut walk = Walk::new(peer.cursor, written, known);
+            // What is gone it has been told of.
+            walk.next = removed.map_or(walk.next, |removed| removed.max(walk.next));
+            peer.walk = Some(Box::new(walk));
+        }
+    }
+
+    /// A socket has been written its last: notes how much of the log its client may have.
+    pub(crate) fn note_known(&mut self, slot: u32) {
+        let written = self.written;
+        if let Some(peer) = self.peers.get_slot_mut(slot)
+            && peer.conn().is_some()
+        {
+            let read = peer.walk.as_ref().map_or(written, |walk| walk.next);
+            peer.about.known = peer.about.known.max(read);
+        }
+    }
+
+    /// Direct messages have to wait: from here on the session walks, so that nothing that comes
+    /// after them overtakes.
+    pub(crate) fn fall_behind(&mut self, slot: u32) {
+        let written = self.written;
+        if let Some(peer) = self.peers.get_slot_mut(slot) {
+            let pinged = peer.outbox.pinged();
+            peer.walk.get_or_insert_with(|| {
+                let mut walk = Walk::new(written, written, Knowledge::default());
+                // A ping that is still under way stands behind all that was written.
+                walk.pinged = pinged;
+                Box::new(walk)
+            });
+        }
+    }
+
+    /// Whether the log still holds everything the session has not confirmed.
+    pub(crate) fn log_reaches(&self, slot: u32) -> bool {
+        self.peers.get_slot(slot).is_none_or(|peer| {
+            self.mesh(peer.mesh)
+                .is_none_or(|mesh| mesh.log.reaches(peer.cursor, peer.about.heard))
+        })
+    }
+
+    /// Writes everything a session may have now, in order.
+    pub(crate) fn drain(&mut self, t: &mut Turn<'_>, slot: u32) {
+        if self.shutting_down {
+            // Every socket has been told to close; the rows wait for the next broker.
+            return;
+        }
+        while let Some(step) = self.next_step(slot) {
+            match step {
+                Step::Again => self.write_again(t, slot),
+                Step::Mail(mesh, key, index) => self.write_mail(t, slot, (mesh, key), index),
+                Step::Entry(position) => self.write_entry(t, slot, position),
+            }
+        }
+        self.read_on(t, slot);
+        self.end_walk(t, slot);
+    }
+
+    fn next_step(&mut self, slot: u32) -> Option<Step> {
+        let entry = self.next_entry(slot);
+        let peer = self.peers.get_slot(slot)?;
+        peer.conn()?;
+        let paced = peer
+            .walk
+            .as_ref()
+            .is_none_or(|walk| walk.unconfirmed < WALK_BYTES_MAX);
+        if let Some(again) = peer.outbox.next_rewrite() {
+            let first = entry.filter(|(_, seq)| seq.is_none_or(|seq| seq < again));
+            return match first {
+                Some((position, _)) => paced.then_some(Step::Entry(position)),
+                None => Some(Step::Again),
+            };
+        }
+        let room = peer.outbox.has_room();
+        let mail = self.next_mail(slot);
+        let first = entry.filter(|(_, seq)| match (seq, &mail) {
+            (Some(seq), Some((mail, ..))) => seq < mail,
+            (None, _) | (_, None) => true,
+        });
+        let hidden = |seq: Option<Seq>| seq.is_some_and(|seq| self.hidden_before(slot, seq));
+        match (first, mail) {
+            // What comes after an entry that has to wait waits, too.
+            (Some((position, seq)), _) => (paced && !hidden(seq)).then_some(Step::Entry(position)),
+            (None, Some((seq, mesh, key, index))) => {
+                (room && !self.hidden_before(slot, seq)).then_some(Step::Mail(mesh, key, index))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// The next log entry for a session that walks, passing over what is not for it.
+    fn next_entry(&mut self, slot: u32) -> Option<(Position, Option<Seq>)> {
+        let peer = self.peers.get_slot(slot)?;
+        let walk = peer.walk.as_ref()?;
+        let log = &self.mesh(peer.mesh)?.log;
+        let mut next = walk.next;
+        let found = loop {
+            let Some(entry) = log.after(next) else {
+                break None;
+            };
+            if walk.tells(entry) && self.sight(peer, &entry.what) == Sight::Seen {
+                let seq = match entry.what {
+                    What::Message { seq, .. } => Some(seq),
+                    What::Joined { .. } | What::Left { .. } | What::Visibility { .. } => None,
+                };
+                break Some((entry.position, seq));
+            }
+            next = entry.position;
+        };
+        if let Some(walk) = &mut self.peers.get_slot_mut(slot)?.walk {
+            walk.next = next;
+        }
+        found
+    }
+
+    /// Whether a message of that place must wait for rows on disk that may come before it, and that
+    /// are read without anybody else's doing.
+    pub(crate) fn hidden_before(&self, slot: u32, seq: Seq) -> bool {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return false;
+        };
+        let all = peer.takes(crate::rows::Priority::Low);
+        let Some(mesh) = self.mesh(peer.mesh) else {
+            return false;
+        };
+        self.mail_keys(slot, peer)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| mesh.mailboxes.get(&key))
+            // Mail in memory that is held, or for a sibling that does not read, keeps the rest on
+            // disk for as long as it pleases; nothing waits for that.
+            .filter(|mailbox| !mailbox.is_clogged())
+            .any(|mailbox| mailbox.hides_before(seq, all))
+    }
+
+    fn write_again(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let place = self.stamp();
+        let Some(peer) = self.peers.get_slot_mut(slot) else {
+            return;
+        };
+        if let (Some(conn), Some(frame)) = (peer.conn(), peer.outbox.rewrite(place)) {
+            mark(Mark::Rewritten);
+            t.send(conn, frame);
+            self.watermark_after_push(t, slot);
+        }
+    }
+
+    fn write_entry(&mut self, t: &mut Turn<'_>, slot: u32, position: Position) {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        let frame = self
+            .mesh(peer.mesh)
+            .and_then(|mesh| mesh.log.frame(position));
+        let (Some(conn), Some(frame)) = (peer.conn(), frame) else {
+            return;
+        };
+        let peer = self.peers.get_slot_mut(slot);
+        if let Some(walk) = peer.and_then(|peer| peer.walk.as_mut()) {
+            walk.next = position;
+            walk.unconfirmed += frame.len();
+            walk.wrote = true;
+        }
+        t.send(conn, frame);
+    }
+
+    /// A walk that has reached the end of everything is over; one that waits, for its watermark
+    /// or for the disk, asks for the watermark of what it has written.
+    fn end_walk(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        let Some(walk) = &peer.walk else { return };
+        let (wrote, asks) = (walk.wrote, walk.wrote && walk.next > walk.pinged);
+        let waits = peer.outbox.next_rewrite().is_some()
+            || self.next_mail(slot).is_some()
+            || self.hidden_before(slot, Seq(u64::MAX))
+            || self.next_entry(slot).is_some();
+        let Some(handle) = self.peers.handle_of(slot) else {
+            return;
+        };
+        if waits {
+            if asks {
+                self.ask_watermark(t, handle);
+            }
+            return;
+        }
+        let written = self.stamp();
+        if let Some(peer) = self.peers.get_mut(handle) {
+            let from = peer.walk.take().map(|walk| walk.from);
+            if !wrote {
+                // Nothing in it was for this session; what was written before it may wait still.
+                if from.is_some_and(|from| from <= peer.cursor) {
+                    peer.cursor = written;
+                }
+                return;
+            }
+        }
+        self.ping_watermark(t, handle);
+    }
+}
+
+/// Whether a peer is told of joins and leaves: of launched sessions all others are, siblings
+/// included; of a `hello` connection all but its own member.
+fn hears_of(listener: &PeerConn, who: &Subject) -> bool {
+    let other = listener.order != who.order && listener.order < who.before;
+    other
+        && match who.kind {
+            Kind::Launched => true,
+            Kind::ThrowAway | Kind::Member => listener.member != who.member,
+        }
+}

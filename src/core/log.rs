@@ -1,0 +1,425 @@
+//! What a mesh said to many: one bounded log, in which each session has one cursor.
+//!
+//! Everything that is not a direct message goes through here: it is appended once, written at once
+//! to whoever keeps up, and read later by those who were away or had to wait (design.md §5). A
+//! session in grace costs its cursor, not a copy of the traffic.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::ids::{Position, PubKey, Seq};
+use crate::peer::{Kind, MemberIx};
+use crate::routing::Target;
+use crate::rows::MessageRow;
+use crate::time::{Millis, Mono};
+
+/// Who a session is, as far as the news of it is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) kind: Kind,
+    pub(crate) member: MemberIx,
+    pub(crate) order: u64,
+    /// Sessions of this order and later need not be told: they found it so when they came.
+    pub(crate) before: u64,
+}
+
+/// What an entry tells, with all that decides who sees it.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// A broadcast or group message.
+    Message {
+        seq: Seq,
+        group: Option<Box<str>>,
+        sender: MemberIx,
+        sender_session: Option<PubKey>,
+    },
+    /// A session joined; `ended` is where it left again.
+    Joined {
+        who: Subject,
+        ended: Option<Position>,
+    },
+    /// A session left; `joined` is where it had joined, if this log knows.
+    Left {
+        who: Subject,
+        joined: Option<Position>,
+    },
+    /// A session hid or showed itself; `superseded` is where it did so next.
+    Visibility {
+        order: u64,
+        superseded: Option<Position>,
+    },
+}
+
+impl What {
+    /// A message to many, as its row has it.
+    pub(crate) fn message(row: &MessageRow, sender: MemberIx) -> Self {
+        let group = match Target::parse(&row.target_spec) {
+            Target::Group(group) => Some(group.into()),
+            Target::Everyone | Target::Topic | Target::Key(_) => None,
+        };
+        Self::Message {
+            seq: row.seq,
+            group,
+            sender,
+            sender_session: row.sender_session_pubkey,
+        }
+    }
+}
+
+/// One thing said.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) position: Position,
+    pub(crate) what: What,
+    pub(crate) frame: Bytes,
+    at: Mono,
+}
+
+/// How much a log keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct LogLimits {
+    /// Entries.
+    pub entries: usize,
+    /// Bytes of frames.
+    pub bytes: usize,
+    /// Age of the oldest entry.
+    pub age: Millis,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// The last entry that was here and is not any more.
+    removed: Position,
+    /// The last message that had to go …
+    said_dropped: Position,
+    /// … and the last news of who came, went, or hid.
+    news_dropped: Position,
+}
+
+impl Log {
+    /// Appends an entry, whose position is above all others, and drops what is beyond the limits.
+    pub(crate) fn append(
+        &mut self,
+        now: Mono,
+        limits: &LogLimits,
+        position: Position,
+        (what, frame): (What, Bytes),
+    ) {
+        self.relate(position, &what);
+        self.restore(now, position, (what, frame));
+        self.trim(now, limits);
+    }
+
+    /// Takes an entry of an earlier process, in any order; [`Self::restored`] follows.
+    pub(crate) fn restore(&mut self, at: Mono, position: Position, (what, frame): (What, Bytes)) {
+        self.bytes += frame.len();
+        self.entries.push_back(Entry {
+            position,
+            what,
+            frame,
+            at,
+        });
+    }
+
+    /// All entries of earlier processes are there; what was said up to `since` is not.
+    pub(crate) fn restored(&mut self, now: Mono, limits: &LogLimits, since: Position) {
+        let entries = self.entries.make_contiguous();
+        entries.sort_by_key(|entry| entry.position);
+        self.said_dropped = self.said_dropped.max(since);
+        self.trim(now, limits);
+    }
+
+    /// Drops what is beyond the limits.
+    pub(crate) fn trim(&mut self, now: Mono, limits: &LogLimits) {
+        while let Some(first) = self.entries.front() {
+            let kept = self.entries.len() <= limits.entries
+                && self.bytes <= limits.bytes
+                && now.since(first.at) <= limits.age;
+            if kept {
+                break;
+            }
+            self.drop_first();
+        }
+    }
+
+    /// Drops what everybody has confirmed.
+    pub(crate) fn release(&mut self, confirmed: Position) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|first| first.position <= confirmed)
+        {
+            self.drop_first();
+        }
+        if self.entries.is_empty() {
+            self.entries.shrink_to_fit();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(first) = self.entries.pop_front() {
+            let dropped = match first.what {
+                What::Message { .. } => &mut self.said_dropped,
+                What::Joined { .. } | What::Left { .. } | What::Visibility { .. } => {
+                    &mut self.news_dropped
+                }
+            };
+            *dropped = first.position.max(*dropped);
+            self.removed = first.position;
+            self.bytes -= first.frame.len();
+        }
+    }
+
+    /// Whether there is nothing to catch up with.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Notes in an earlier entry that this one takes it back.
+    fn relate(&mut self, position: Position, what: &What) {
+        let earlier = match what {
+            What::Left { joined, .. } => *joined,
+            What::Message { .. } | What::Joined { .. } | What::Visibility { .. } => None,
+        };
+        let Some(entry) = earlier.and_then(|at| self.entry_mut(at)) else {
+            return;
+        };
+        if let What::Joined { ended, .. } = &mut entry.what {
+            *ended = Some(position);
+        }
+    }
+
+    /// Notes that a session's visibility changed again at `position`.
+    pub(crate) fn supersede(&mut self, earlier: Position, position: Position) {
+        if let Some(entry) = self.entry_mut(earlier)
+            && let What::Visibility { superseded, .. } = &mut entry.what
+        {
+            *superseded = Some(position);
+        }
+    }
+
+    fn entry_mut(&mut self, position: Position) -> Option<&mut Entry> {
+        let index = self
+            .entries
+            .partition_point(|entry| entry.position < position);
+        let entry = self.entries.get_mut(index)?;
+        (entry.position == position).then_some(entry)
+    }
+
+    /// The first entry after a place.
+    pub(crate) fn after(&self, position: Position) -> Option<&Entry> {
+        let index = self
+            .entries
+            .partition_point(|entry| entry.position <= position);
+        self.entries.get(index)
+    }
+
+    /// The frame of the entry there.
+    pub(crate) fn frame(&self, position: Position) -> Option<Bytes> {
+        let index = self
+            .entries
+            .partition_point(|entry| entry.position < position);
+        let entry = self.entries.get(index)?;
+        (entry.position == position).then(|| entry.frame.clone())
+    }
+
+    /// Whether no message after that cursor has been dropped, and no news that was not heard.
+    pub(crate) fn reaches(&self, cursor: Position, heard: Position) -> bool {
+        cursor >= self.said_dropped && cursor.max(heard) >= self.news_dropped
+    }
+
+    /// News that is not known any more.
+    pub(crate) fn forget(&mut self, position: Position) {
+        self.news_dropped = self.news_dropped.max(position);
+    }
+
+    /// Up to where nothing can be read any more.
+    pub(crate) fn removed(&self) -> Position {
+        self.removed
+    }
+
+    /// Where it ends.
+    pub(crate) fn end(&self) -> Position {
+        let last = self.entries.back().map(|entry| entry.position);
+        last.unwrap_or_else(|| self.said_dropped.max(self.news_dropped))
+    }
+}
+
+/// What a session knows of who is there, beside what it has confirmed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Knowledge {
+    /// Its place among the leases: those that began before it knows from lists.
+    pub(crate) order: u64,
+    /// Up to here it is taken to have heard who came and went.
+    pub(crate) heard: Position,
+    /// Up to here it may know what it has not confirmed: its sockets were written it.
+    pub(crate) known: Position,
+}
+
+/// A session that does not get what is said at once but reads the log: because it came back, or
+/// because direct messages that come before have to wait.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    /// What it had confirmed when the walk began.
+    pub(crate) from: Position,
+    known: Knowledge,
+    /// The end of the log when the walk began. Up to here it is told the net difference, from here
+    /// on everything.
+    horizon: Position,
+    /// Read up to here.
+    pub(crate) next: Position,
+    /// Bytes written in it since the last watermark came back.
+    pub(crate) unconfirmed: usize,
+    /// Whether anything was written in it.
+    pub(crate) wrote: bool,
+    /// How far it was when the last ping was written.
+    pub(crate) pinged: Position,
+}
+
+impl Walk {
+    /// From a cursor.
+    pub(crate) fn new(from: Position, horizon: Position, known: Knowledge) -> Self {
+        let heard = from.max(known.heard);
+        Self {
+            known: Knowledge {
+                heard,
+                known: heard.max(known.known),
+                ..known
+            },
+            from,
+            horizon,
+            next: from,
+            unconfirmed: 0,
+            wrote: false,
+            pinged: Position::default(),
+        }
+    }
+
+    /// Whether an entry is still true at the horizon, and news to whoever had heard so much.
+    pub(crate) fn tells(&self, entry: &Entry) -> bool {
+        if entry.position > self.horizon {
+            return true;
+        }
+        let news = entry.position > self.known.heard;
+        match &entry.what {
+            What::Message { .. } => true,
+            What::Joined { ended, .. } => news && ended.is_none_or(|at| at > self.horizon),
+            What::Left { who, joined } => {
+                // Whoever may know of the session must hear that it is gone.
+                let listed = who.order < self.known.order;
+                news && (listed || joined.is_none_or(|at| at <= self.known.known))
+            }
+            What::Visibility { superseded, .. } => {
+                news && superseded.is_none_or(|at| at > self.horizon)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: LogLimits = LogLimits {
+        entries: 4,
+        bytes: 100,
+        age: Millis(1000),
+    };
+
+    fn subject() -> Subject {
+        Subject {
+            kind: Kind::Launched,
+            member: MemberIx(0),
+            order: 1,
+            before: 1,
+        }
+    }
+
+    fn joined() -> What {
+        What::Joined {
+            who: subject(),
+            ended: None,
+        }
+    }
+
+    fn left(joined: Option<u64>) -> What {
+        What::Left {
+            who: subject(),
+            joined: joined.map(Position),
+        }
+    }
+
+    fn log(entries: impl IntoIterator<Item = (u64, What)>) -> Log {
+        let mut log = Log::default();
+        for (position, what) in entries {
+            let entry = (what, Bytes::from_static(b"x"));
+            log.append(Mono(0), &LIMITS, Position(position), entry);
+        }
+        log
+    }
+
+    fn told(log: &Log, from: u64, horizon: u64) -> Vec<u64> {
+        let walk = Walk::new(Position(from), Position(horizon), Knowledge::default());
+        let mut next = walk.next;
+        std::iter::from_fn(|| {
+            let entry = log.after(next)?;
+            next = entry.position;
+            Some(entry)
+        })
+        .filter(|entry| walk.tells(entry))
+        .map(|entry| entry.position.0)
+        .collect()
+    }
+
+    #[test]
+    fn joins_and_leaves_are_told_as_their_net_difference() {
+        let log = log([
+            (3, joined()),
+            (5, left(None)),
+            (7, left(Some(3))),
+            (9, joined()),
+        ]);
+        assert_eq!(told(&log, 0, 9), [5, 9], "came and went while away");
+        assert_eq!(told(&log, 4, 9), [5, 7, 9], "was told of the join");
+        assert_eq!(told(&log, 0, 6), [3, 5, 7, 9], "went after the walk began");
+        assert_eq!(told(&log, 9, 9), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn the_last_visibility_counts() {
+        let hidden = |superseded| What::Visibility {
+            order: 1,
+            superseded,
+        };
+        let mut log = log([(1, hidden(None)), (2, hidden(None))]);
+        log.supersede(Position(1), Position(2));
+        assert_eq!(told(&log, 0, 2), [2]);
+        assert_eq!(told(&log, 0, 1), [1, 2]);
+    }
+
+    #[test]
+    fn it_is_bounded_by_entries_bytes_and_age_and_knows_it() {
+        let short = log((1..=6).map(|n| (n, joined())));
+        assert_eq!(short.entries.len(), 4);
+        assert!(!short.reaches(Position(1), Position(0)));
+        assert!(short.reaches(Position(2), Position(0)));
+        assert_eq!(short.after(Position(0)).map(|e| e.position.0), Some(3));
+
+        let mut heavy = Log::default();
+        for n in 1..=3 {
+            let entry = (joined(), Bytes::from(vec![0; 60]));
+            heavy.append(Mono(0), &LIMITS, Position(n), entry);
+        }
+        assert_eq!(heavy.entries.len(), 1);
+
+        let mut old = log([(1, joined())]);
+        let entry = (joined(), Bytes::new());
+        old.append(Mono(1001), &LIMITS, Position(2), entry);
+        assert_eq!((old.entries.len(), old.end()), (1, Position(2)));
+        assert!(Log::default().reaches(Position(0), Position(0)));
+    }
+}
