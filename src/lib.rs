@@ -3,6 +3,8 @@
 pub use holdfast_core as core;
 pub mod admin;
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod config;
 pub mod shell;
 pub mod store;

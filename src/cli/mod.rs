@@ -4,6 +4,7 @@
 //! the database itself; changes go through `crate::admin`, the broker through `crate::shell`.
 
 mod client_config;
+#[cfg(feature = "client")]
 mod demo;
 mod doctor;
 mod member;
@@ -25,6 +26,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::admin::client::AskError;
 use crate::config::{ConfigError, DEFAULT_DB};
+use crate::shell::StartError;
 
 /// Holdfast: a continuous-presence broker
 ///
@@ -38,17 +40,23 @@ use crate::config::{ConfigError, DEFAULT_DB};
     max_term_width = 100,
     arg_required_else_help = true,
     disable_help_subcommand = true,
-    after_long_help = EXAMPLES
+    after_long_help = format!("{TRY_IT}{EXAMPLES}")
 )]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-const EXAMPLES: &str = "\
+#[cfg(feature = "client")]
+const TRY_IT: &str = "\
 Try it:
   holdfast demo
 
+";
+#[cfg(not(feature = "client"))]
+const TRY_IT: &str = "";
+
+const EXAMPLES: &str = "\
 First steps with a database of your own (serve in one terminal, the rest in another):
   holdfast serve
   holdfast mesh create team
@@ -65,6 +73,7 @@ enum Command {
     ClientConfig(client_config::ClientConfig),
     Peers(peers::Peers),
     Doctor(doctor::Doctor),
+    #[cfg(feature = "client")]
     Demo(demo::Demo),
 }
 
@@ -116,6 +125,12 @@ impl From<AskError> for Failure {
     }
 }
 
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::Usage(error.to_string())
@@ -158,6 +173,7 @@ impl Command {
             Self::ClientConfig(command) => command.run(out),
             Self::Peers(command) => command.run(out),
             Self::Doctor(command) => command.run(out),
+            #[cfg(feature = "client")]
             Self::Demo(command) => command.run(out),
         }
     }

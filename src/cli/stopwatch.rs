@@ -25,10 +25,10 @@ impl Stopwatch {
     }
 }
 
-/// What a client puts into what it signs, and what is shown as the date.
+/// What is shown as the date.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the demo's clients sign with it, doctor judges it"
+    reason = "shown to people; doctor judges it"
 )]
 pub(super) fn wall_now() -> Wall {
     let since = SystemTime::now()

@@ -50,6 +50,7 @@ fn a_fresh_broker_says_what_to_run_next_and_is_administered_while_it_runs() {
     assert_eq!((code, said.as_str()), (Some(0), ""));
 }
 
+#[cfg(feature = "client")]
 #[test]
 fn the_demo_holds() {
     let shell = Shell::new();

@@ -22,7 +22,7 @@ use crate::config::ServeConfig;
 use crate::core::identity::KeyPair;
 use crate::core::limits::Config as CoreConfig;
 use crate::core::time::Millis;
-use crate::shell::{Server, StartError, StopSignals};
+use crate::shell::{Server, StopSignals};
 
 /// The broker's grace in the demo: long enough to act in, short enough to watch it run out.
 const GRACE: Millis = Millis::secs(2);
@@ -59,12 +59,6 @@ pub(super) struct Demo {
 impl From<PeerError> for Failure {
     fn from(error: PeerError) -> Self {
         Self::Failed(format!("demo: {error}"))
-    }
-}
-
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
-        Self::Failed(error.to_string())
     }
 }
 
@@ -167,7 +161,7 @@ impl Enrolled {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| Failure::Failed(format!("demo: no randomness: {error}")))?;
-        Ok(Peer::new(self.name, self.member, keys, seed, broker))
+        Ok(Peer::new(self.name, &self.member, keys, seed, broker))
     }
 }
 

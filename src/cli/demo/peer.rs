@@ -1,40 +1,43 @@
-//! One of the demo's peers: a real WebSocket client with its own keys, over loopback.
+//! One of the demo's peers: a session of the client library, with keys of its own.
 //!
 //! Knows the wire as any client does and nothing of the broker's inside.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tungstenite::{Message, WebSocket};
+use serde_json::Value;
 
-use super::super::stopwatch;
 use crate::admin::protocol::NewMember;
-use crate::core::identity::{AttestationText, KeyPair, SessionHelloText};
-use crate::core::time::{Millis, Wall};
+use crate::client::{
+    Client, Event, Identity, Outgoing, Over, Profile, Push, Settings, SpawnError, Voucher,
+};
+use crate::core::identity::KeyPair;
 
-/// How long a connect, an upgrade or a write may take before the demo gives up.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long one look at a socket waits for something to read.
-const GLANCE: Duration = Duration::from_millis(5);
-
-/// How long the member vouches for the session's key.
-const ATTESTATION: Millis = Millis::secs(3600);
+/// How long one look at a peer waits for something to have happened.
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// What a peer cannot get over.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PeerError {
-    /// The socket failed.
+    /// It cannot start.
     #[error("{name}: {source}")]
-    Socket {
-        /// Whose.
+    Start {
+        /// Who.
+        name: &'static str,
+        /// Why.
+        source: SpawnError,
+    },
+    /// It lost its connection, and nobody had cut it.
+    #[error("{name}: {what}")]
+    Lost {
+        /// Who.
         name: &'static str,
         /// How.
-        source: Box<tungstenite::Error>,
+        what: String,
     },
-    /// The broker sent something that is no JSON object.
+    /// The broker sent something that is no JSON object, or not shaped as its type wants.
     #[error("{name}: the broker sent {text:?}")]
     Garbage {
         /// To whom.
@@ -50,188 +53,121 @@ pub(super) enum PeerError {
     },
 }
 
-/// A socket whose reads and writes are tried again when interrupted. With a time-out set, the
-/// kernel interrupts them also for its own work, such as taking down an io_uring of this thread.
-struct Steady(TcpStream);
-
-impl Read for Steady {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        uninterrupted(|| self.0.read(buffer))
-    }
-}
-
-impl Write for Steady {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        uninterrupted(|| self.0.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
 /// A member with one session.
 pub(super) struct Peer {
     pub(super) name: &'static str,
-    pub(super) member: NewMember,
-    member_keys: KeyPair,
-    session_keys: KeyPair,
-    broker: SocketAddr,
-    socket: Option<WebSocket<Steady>>,
+    key: String,
+    url: String,
+    identity: Identity,
+    client: Option<Client>,
+    /// Whether its connection was cut, so that the loss of it is no surprise.
+    cut: bool,
 }
 
 impl Peer {
     /// A peer that has not connected yet. `seed` makes its session key.
     pub(super) fn new(
         name: &'static str,
-        member: NewMember,
+        member: &NewMember,
         member_keys: KeyPair,
         seed: [u8; 32],
         broker: SocketAddr,
     ) -> Self {
-        let session_keys = KeyPair::from_seed(seed);
+        let profile = Profile {
+            session_id: format!("demo-{name}").into(),
+            display_name: Some(name.into()),
+            pid: std::process::id(),
+            cwd: format!("/demo/{name}").into(),
+            channel: Some("holdfast-demo".into()),
+            ..Profile::default()
+        };
+        let voucher = Voucher::Keys(Arc::new(member_keys));
+        let (mesh, id) = (&*member.mesh_id, &*member.member_id);
+        let identity =
+            Identity::launched(mesh, id, voucher, KeyPair::from_seed(seed)).with(profile);
         Self {
             name,
-            member,
-            member_keys,
-            session_keys,
-            broker,
-            socket: None,
+            key: identity.key().to_string(),
+            url: format!("ws://{broker}/ws"),
+            identity,
+            client: None,
+            cut: false,
         }
     }
 
     /// The key others send to.
-    pub(super) fn session_key(&self) -> String {
-        self.session_keys.public().to_string()
+    pub(super) fn session_key(&self) -> &str {
+        &self.key
     }
 
     /// Connects and says who it is, with the same session key every time.
     pub(super) fn connect(&mut self) -> Result<(), PeerError> {
-        let socket = self.upgraded().map_err(|source| self.failed(source))?;
-        self.socket = Some(socket);
-        self.send(&self.hello(stopwatch::wall_now()))
-    }
-
-    fn upgraded(&self) -> Result<WebSocket<Steady>, tungstenite::Error> {
-        let stream = TcpStream::connect_timeout(&self.broker, PATIENCE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let url = format!("ws://{}/ws", self.broker);
-        let (socket, _response) =
-            tungstenite::client(url, Steady(stream)).map_err(|error| match error {
-                tungstenite::HandshakeError::Failure(error) => error,
-                tungstenite::HandshakeError::Interrupted(_) => {
-                    io::Error::new(io::ErrorKind::TimedOut, "no answer to the upgrade").into()
-                }
-            })?;
-        socket.get_ref().0.set_read_timeout(Some(GLANCE))?;
-        Ok(socket)
-    }
-
-    fn hello(&self, now: Wall) -> Value {
-        let (member, session) = (&self.member.pubkey, self.session_key());
-        let expires_at = now.after(ATTESTATION);
-        let vouched = AttestationText {
-            parent_pubkey: member,
-            session_pubkey: &session,
-            expires_at,
+        self.cut = false;
+        if let Some(client) = &self.client {
+            return client.connect().map_err(|Over| self.away());
+        }
+        // It returns when the story wants it to.
+        let settings = Settings {
+            reconnect: None,
+            ..Settings::default()
         };
-        let said = SessionHelloText {
-            mesh_id: &self.member.mesh_id,
-            parent_pubkey: member,
-            session_pubkey: &session,
-            timestamp: now,
-        };
-        json!({
-            "type": "session_hello",
-            "meshId": self.member.mesh_id,
-            "parentMemberId": self.member.member_id,
-            "parentMemberPubkey": member,
-            "sessionPubkey": session,
-            "parentAttestation": {
-                "sessionPubkey": session,
-                "parentMemberPubkey": member,
-                "expiresAt": expires_at.0,
-                "signature": self.member_keys.sign(vouched.text().as_bytes()),
-            },
-            "timestamp": now.0,
-            "signature": self.session_keys.sign(said.text().as_bytes()),
-            "sessionId": format!("demo-{}", self.name),
-            "displayName": self.name,
-            "pid": std::process::id(),
-            "cwd": format!("/demo/{}", self.name),
-            "channel": "holdfast-demo",
-        })
+        let name = self.name;
+        let client = Client::spawn(&self.url, self.identity.clone(), settings)
+            .map_err(|source| PeerError::Start { name, source })?;
+        self.client = Some(client);
+        Ok(())
     }
 
     /// Breaks the connection as a dead network does: a reset, no close frame.
     pub(super) fn cut(&mut self) -> Result<(), PeerError> {
-        let Some(socket) = self.socket.take() else {
-            return Err(PeerError::Away { name: self.name });
-        };
-        let stream = &socket.get_ref().0;
-        rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))
-            .map_err(|errno| self.failed(tungstenite::Error::Io(errno.into())))
+        self.cut = true;
+        self.client()?.cut().map_err(|Over| self.away())
     }
 
-    /// Sends one frame.
-    pub(super) fn send(&mut self, frame: &Value) -> Result<(), PeerError> {
-        let name = self.name;
-        let Some(socket) = &mut self.socket else {
-            return Err(PeerError::Away { name });
-        };
-        let sent = socket.send(Message::text(frame.to_string()));
-        sent.map_err(|source| PeerError::Socket {
-            name,
-            source: Box::new(source),
-        })
+    /// Sends a message to a key.
+    pub(super) fn send(&self, target: &str, body: &str) -> Result<(), PeerError> {
+        let sent = self.client()?.send(Outgoing::new(target, body));
+        sent.map(drop).map_err(|Over| self.away())
     }
 
-    /// What has arrived: the next frame, or None if nothing comes within a glance. Pings are
-    /// answered on the way.
-    pub(super) fn glance(&mut self) -> Result<Option<Value>, PeerError> {
+    /// Asks the broker something.
+    pub(super) fn request(&self, request: Value) -> Result<(), PeerError> {
+        let asked = self.client()?.request(request);
+        asked.map_err(|Over| self.away())
+    }
+
+    /// What has happened to it: the next event, or None if nothing does within a glance.
+    pub(super) fn glance(&self) -> Result<Option<Event>, PeerError> {
         let name = self.name;
-        let Some(socket) = &mut self.socket else {
+        let Some(client) = &self.client else {
             return Ok(None);
         };
-        match socket.read() {
-            Ok(Message::Text(text)) => match serde_json::from_str(&text) {
-                Ok(frame @ Value::Object(_)) => Ok(Some(frame)),
-                Ok(_) | Err(_) => Err(PeerError::Garbage {
-                    name,
-                    text: text.to_string(),
-                }),
-            },
-            Ok(_) => Ok(None),
-            Err(tungstenite::Error::Io(error)) if nothing_yet(&error) => Ok(None),
-            Err(source) => Err(PeerError::Socket {
+        match client.events().recv_timeout(GLANCE) {
+            Ok(Event::Lost { .. }) if self.cut => Ok(None),
+            // News that it had heard and not yet confirmed when it was cut.
+            Ok(Event::Repeated {
+                push: Push::Peer, ..
+            }) => Ok(None),
+            Ok(Event::Lost { why, .. }) => Err(PeerError::Lost {
                 name,
-                source: Box::new(source),
+                what: why.to_string(),
             }),
+            Ok(Event::Gone(end)) => Err(PeerError::Lost {
+                name,
+                what: end.to_string(),
+            }),
+            Ok(Event::Unreadable { text }) => Err(PeerError::Garbage { name, text }),
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(self.away()),
         }
     }
 
-    fn failed(&self, source: tungstenite::Error) -> PeerError {
-        PeerError::Socket {
-            name: self.name,
-            source: Box::new(source),
-        }
+    fn client(&self) -> Result<&Client, PeerError> {
+        self.client.as_ref().ok_or_else(|| self.away())
     }
-}
 
-fn nothing_yet(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+    fn away(&self) -> PeerError {
+        PeerError::Away { name: self.name }
+    }
 }

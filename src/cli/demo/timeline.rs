@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::super::output;
 use super::super::stopwatch::{self, Stopwatch};
+use crate::client::Event;
 use crate::core::time::Wall;
 
 /// Something a peer was told.
@@ -30,19 +31,20 @@ pub(super) enum Sight {
     },
     /// Its message was taken or refused.
     Ack {
-        /// Whether it is kept for the recipient.
-        queued: bool,
-        /// Why not.
+        /// Why it was refused, if it was.
         error: Option<String>,
     },
     /// A message for it.
     Message {
-        /// The broker's id.
-        id: String,
         /// What it carries.
         body: String,
         /// From whom.
         from: String,
+    },
+    /// A message that it was told before.
+    Repeated {
+        /// The broker's id of it.
+        id: String,
     },
     /// The list it asked for: name and lease of each.
     List(Vec<(String, String)>),
@@ -51,40 +53,39 @@ pub(super) enum Sight {
 }
 
 impl Sight {
-    /// What a frame tells.
-    pub(super) fn of(frame: &Value) -> Self {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        match (
-            text(&frame["type"]).as_str(),
-            text(&frame["subtype"]).as_str(),
-        ) {
-            ("hello_ack", _) => Self::Welcome {
-                presence: text(&frame["presenceId"]),
-                reattached: frame["reattached"] == true,
+    /// What an event tells.
+    pub(super) fn of(event: Event) -> Self {
+        match event {
+            Event::Welcome(welcome) => Self::Welcome {
+                presence: welcome.presence_id,
+                reattached: welcome.reattached,
             },
-            ("push", "system") => Self::Peer {
-                event: text(&frame["event"]),
-                name: text(&frame["eventData"]["name"]),
+            Event::Peer(peer) => Self::Peer {
+                event: peer.change.name().to_owned(),
+                name: peer.name,
             },
-            ("push", _) => Self::Message {
-                id: text(&frame["messageId"]),
-                body: text(&frame["ciphertext"]),
-                from: text(&frame["senderName"]),
+            Event::Message(message) => Self::Message {
+                body: message.ciphertext,
+                from: message.sender_name.unwrap_or_default(),
             },
-            ("ack", _) => Self::Ack {
-                queued: frame["queued"] == true,
-                error: frame["error"].as_str().map(str::to_owned),
-            },
-            ("peers_list", _) => {
-                let peers = frame["peers"]
-                    .as_array()
-                    .map(Vec::as_slice)
-                    .unwrap_or_default();
-                let entry = |peer: &Value| (text(&peer["displayName"]), text(&peer["lease"]));
-                Self::List(peers.iter().map(entry).collect())
-            }
-            (kind, _) => Self::Other(format!("{kind} {} {}", frame["code"], frame["message"])),
+            Event::Repeated { message_id, .. } => Self::Repeated { id: message_id },
+            Event::Acknowledged { .. } => Self::Ack { error: None },
+            Event::Refused { error, .. } => Self::Ack { error: Some(error) },
+            Event::Frame(frame) if frame["type"] == "peers_list" => Self::list(&frame),
+            Event::Frame(frame) => Self::Other(frame.to_string()),
+            Event::Error { code, message, .. } => Self::Other(format!("error {code} {message}")),
+            Event::Unreadable { text } => Self::Other(text),
+            Event::Unsent { why, .. } => Self::Other(format!("nothing: {why}")),
+            Event::Lost { why, .. } => Self::Other(why.to_string()),
+            Event::Gone(end) => Self::Other(end.to_string()),
         }
+    }
+
+    fn list(frame: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let peers = frame["peers"].as_array();
+        let entry = |peer: &Value| (text(&peer["displayName"]), text(&peer["lease"]));
+        Self::List(peers.into_iter().flatten().map(entry).collect())
     }
 }
 
@@ -104,21 +105,13 @@ impl fmt::Display for Sight {
                 write!(f, "is welcome: {how}, presence {short}")
             }
             Self::Peer { event, name } => write!(f, "sees {event} {name}"),
-            Self::Ack {
-                queued: true,
-                error: None,
-            } => f.write_str("gets its ack: the message is on disk"),
-            Self::Ack { error, .. } => {
-                write!(
-                    f,
-                    "gets a refusal: {}",
-                    error.as_deref().unwrap_or("no reason given")
-                )
-            }
-            Self::Message { body, from, .. } => {
+            Self::Ack { error: None } => f.write_str("gets its ack: the message is on disk"),
+            Self::Ack { error: Some(why) } => write!(f, "gets a refusal: {why}"),
+            Self::Message { body, from } => {
                 let text = super::story::spoken(body);
                 write!(f, "receives {text:?} from {from}")
             }
+            Self::Repeated { id } => write!(f, "receives {id} again"),
             Self::List(peers) => {
                 f.write_str("asks who is present:")?;
                 for (name, lease) in peers {
@@ -298,31 +291,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_understood_as_clients_do() {
-        let left = json!({"type":"push","subtype":"system","event":"peer_left",
-            "eventData":{"name":"bob"}});
-        let bob = Sight::Peer {
-            event: "peer_left".into(),
-            name: "bob".into(),
+    fn events_are_what_a_peer_sees() {
+        let refused = Event::Refused {
+            client_message_id: "1".into(),
+            error: "no".into(),
         };
-        assert_eq!(Sight::of(&left), bob);
-        let ack = json!({"type":"ack","id":"1","messageId":"m","queued":true});
-        assert_eq!(
-            Sight::of(&ack),
-            Sight::Ack {
-                queued: true,
-                error: None
-            }
-        );
+        let error = Some("no".to_owned());
+        assert_eq!(Sight::of(refused), Sight::Ack { error });
         let list = json!({"type":"peers_list","peers":[{"displayName":"bob","lease":"grace"}]});
         assert_eq!(
-            Sight::of(&list),
+            Sight::of(Event::Frame(list)),
             Sight::List(vec![("bob".into(), "grace".into())])
         );
-        assert!(matches!(
-            Sight::of(&json!({"type":"error","code":"x"})),
-            Sight::Other(_)
-        ));
+        let other = Event::Frame(json!({"type":"state_list"}));
+        assert!(matches!(Sight::of(other), Sight::Other(_)));
     }
 
     #[test]
