@@ -147,7 +147,9 @@ impl Shard {
             };
             let mut walk = Walk::new(peer.cursor, written, known);
             // What is gone it has been told of.
-            walk.next = removed.map_or(walk.next, |removed| removed.max(walk.next));
+            if let Some(removed) = removed {
+                walk.pass(removed, Some(removed));
+            }
             peer.walk = Some(Box::new(walk));
         }
     }
@@ -158,8 +160,12 @@ impl Shard {
         if let Some(peer) = self.peers.get_slot_mut(slot)
             && peer.conn().is_some()
         {
-            let read = peer.walk.as_ref().map_or(written, |walk| walk.next);
+            let walk = peer.walk.take();
+            let read = walk.as_ref().map_or(written, |walk| walk.next);
             peer.about.known = peer.about.known.max(read);
+            if let Some(walk) = walk {
+                peer.walked(&walk);
+            }
         }
     }
 
@@ -240,12 +246,13 @@ impl Shard {
         let peer = self.peers.get_slot(slot)?;
         let walk = peer.walk.as_ref()?;
         let log = &self.mesh(peer.mesh)?.log;
-        let mut next = walk.next;
+        let passed = peer.about.passed.as_deref();
+        let (mut next, mut news) = (walk.next, None);
         let found = loop {
             let Some(entry) = log.after(next) else {
                 break None;
             };
-            if walk.tells(entry) && self.sight(peer, &entry.what) == Sight::Seen {
+            if walk.tells(entry, passed) && self.sight(peer, &entry.what) == Sight::Seen {
                 let seq = match entry.what {
                     What::Message { seq, .. } => Some(seq),
                     What::Joined { .. } | What::Left { .. } | What::Visibility { .. } => None,
@@ -253,9 +260,12 @@ impl Shard {
                 break Some((entry.position, seq));
             }
             next = entry.position;
+            if matches!(entry.what, What::Joined { .. } | What::Left { .. }) {
+                news = Some(next);
+            }
         };
         if let Some(walk) = &mut self.peers.get_slot_mut(slot)?.walk {
-            walk.next = next;
+            walk.pass(next, news);
         }
         found
     }
@@ -334,11 +344,12 @@ impl Shard {
         }
         let written = self.stamp();
         if let Some(peer) = self.peers.get_mut(handle) {
-            let from = peer.walk.take().map(|walk| walk.from);
+            let Some(walk) = peer.walk.take() else { return };
+            peer.walked(&walk);
             if !wrote {
                 // Nothing in it was for this session; what was written before it may wait still.
-                if from.is_some_and(|from| from <= peer.cursor) {
-                    peer.cursor = written;
+                if walk.from <= peer.cursor {
+                    peer.confirm_log(written);
                 }
                 return;
             }

@@ -36,6 +36,7 @@ pub mod marks;
 mod mesh;
 pub mod mint;
 mod outbox;
+mod passed;
 mod peer;
 mod presence;
 mod proof;

@@ -77,6 +77,10 @@ pub const GRACE_MIN: Millis = Millis::secs(1);
 /// Ended sessions of one mesh whose keys are remembered, so that mail for them is kept.
 pub const KNOWN_KEYS_MAX: usize = 16_384;
 
+/// Walks of one session, each cut before it was confirmed, of which it is remembered what they
+/// passed over. One is common, more in a row are rare.
+pub const PASSED_MAX: usize = 8;
+
 /// Boots after which a lease that nobody claims is no longer extended (design.md §6).
 pub const BOOT_EPOCHS_MAX: u8 = 3;
 

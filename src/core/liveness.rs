@@ -67,7 +67,7 @@ impl Shard {
                 walk.unconfirmed = 0;
                 walk.pinged
             });
-            peer.cursor = peer.cursor.max(read);
+            peer.confirm_log(read);
             self.note_cursor(t, handle.slot);
         }
         if !confirmed.is_empty() {

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::ids::{Position, PubKey, Seq};
+use crate::passed::Passed;
 use crate::peer::{Kind, MemberIx};
 use crate::routing::Target;
 use crate::rows::MessageRow;
@@ -276,6 +277,8 @@ pub(crate) struct Walk {
     pub(crate) unconfirmed: usize,
     /// Whether anything was written in it.
     pub(crate) wrote: bool,
+    /// Whether it has passed over news that its client had not heard.
+    pub(crate) passes: bool,
     /// How far it was when the last ping was written.
     pub(crate) pinged: Position,
 }
@@ -295,12 +298,13 @@ impl Walk {
             next: from,
             unconfirmed: 0,
             wrote: false,
+            passes: false,
             pinged: Position::default(),
         }
     }
 
     /// Whether an entry is still true at the horizon, and news to whoever had heard so much.
-    pub(crate) fn tells(&self, entry: &Entry) -> bool {
+    pub(crate) fn tells(&self, entry: &Entry, passed: Option<&Passed>) -> bool {
         if entry.position > self.horizon {
             return true;
         }
@@ -311,12 +315,29 @@ impl Walk {
             What::Left { who, joined } => {
                 // Whoever may know of the session must hear that it is gone.
                 let listed = who.order < self.known.order;
-                news && (listed || joined.is_none_or(|at| at <= self.known.known))
+                let told = |at| {
+                    at <= self.known.known
+                        && !passed.is_some_and(|passed| passed.holds(at, entry.position))
+                };
+                news && (listed || joined.is_none_or(told))
             }
             What::Visibility { superseded, .. } => {
                 news && superseded.is_none_or(|at| at > self.horizon)
             }
         }
+    }
+
+    /// It leaves out everything up to there; that is the last of who came or went.
+    pub(crate) fn pass(&mut self, next: Position, news: Option<Position>) {
+        self.next = self.next.max(next);
+        self.passes |= news.is_some_and(|at| at > self.known.known);
+    }
+
+    /// What it came to first, from where to where, and its horizon, if it passed over anything.
+    pub(crate) fn passed_over(&self) -> Option<((Position, Position), Position)> {
+        let upto = self.next.min(self.horizon);
+        self.passes
+            .then_some(((self.known.known, upto), self.horizon))
     }
 }
 
@@ -370,7 +391,7 @@ mod tests {
             next = entry.position;
             Some(entry)
         })
-        .filter(|entry| walk.tells(entry))
+        .filter(|entry| walk.tells(entry, None))
         .map(|entry| entry.position.0)
         .collect()
     }

@@ -8,6 +8,7 @@ use crate::attachment::Challenger;
 use crate::ids::{ConnId, Position, PubKey};
 use crate::log::Walk;
 use crate::outbox::Outbox;
+use crate::passed::Passed;
 use crate::replies::Replies;
 use crate::rows::{Group, PeerRole, Stats, Status, StatusSource};
 use crate::time::{Millis, Mono, Wall};
@@ -64,6 +65,8 @@ pub(crate) struct About {
     pub(crate) heard: Position,
     /// Up to where its sockets were written the log, whether it confirmed it or not.
     pub(crate) known: Position,
+    /// What its walks passed over, until it has confirmed that they did.
+    pub(crate) passed: Option<Box<Passed>>,
     /// The cursor as its row has it, and since when.
     pub(crate) noted: (Position, Mono),
 }
@@ -160,6 +163,21 @@ impl PeerConn {
         self.last_seen
             .max(self.last_ping.unwrap_or_default())
             .after(interval)
+    }
+
+    /// It has confirmed the log up to there.
+    pub(crate) fn confirm_log(&mut self, read: Position) {
+        self.cursor = self.cursor.max(read);
+        let cursor = self.cursor;
+        self.about.passed.take_if(|passed| !passed.confirm(cursor));
+    }
+
+    /// A walk is over, or its socket gone: notes what it passed over.
+    pub(crate) fn walked(&mut self, walk: &Walk) {
+        if let Some((places, horizon)) = walk.passed_over() {
+            let passed = self.about.passed.get_or_insert_default();
+            passed.note(places, horizon);
+        }
     }
 
     /// `peerRole` on the wire.

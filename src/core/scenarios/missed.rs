@@ -295,6 +295,28 @@ fn a_goodbye_on_a_stale_socket_is_nothing() {
 }
 
 #[test]
+fn whose_join_was_passed_over_is_not_said_to_leave() {
+    let (mut world, alice, bob, _) = three();
+    world.close(bob, Closing::Abrupt);
+    let dave = world.join(launched(3, 32, "d"));
+    for n in 0..8 {
+        world.write(alice, &long("*", n));
+    }
+    world.write(dave, &json!({"type": "goodbye"}));
+    let back = world.join(launched(2, 21, "b"));
+    assert!(heard(&world, back).len() < 8, "the walk waits");
+    world.close(back, Closing::Abrupt);
+    let back = world.join(launched(2, 21, "b"));
+    while heard(&world, back).len() < 8 {
+        let (written, watermark) = (heard(&world, back).len(), world.watermark(back).unwrap());
+        world.pong(back, watermark);
+        assert!(heard(&world, back).len() > written);
+    }
+    world.confirm_all(back);
+    assert!(!heard(&world, back).contains(&"peer_left".to_owned()));
+}
+
+#[test]
 fn a_session_chooses_its_grace_within_bounds() {
     let mut world = World::new();
     for (wanted, given) in [(30_000, 30_000), (0, 1_000), (7_200_000, 3_600_000)] {

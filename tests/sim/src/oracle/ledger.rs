@@ -5,7 +5,7 @@
 //! Who may see a message is judged twice: it is written only to who may see it then; it must be
 //! written to who might see it all the time since it was sent. Between the two either is right.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::model::Lease;
 use super::{ConnKey, Oracle, Verdict, Violation, ensure};
@@ -52,8 +52,6 @@ pub(crate) struct Entry {
     pub(crate) sure: bool,
     /// It was written to some socket of the session.
     pub(crate) ever: bool,
-    /// A reattach has passed over it: it took back, or was taken back by, another.
-    pub(crate) passed: bool,
     /// The log has dropped it.
     pub(crate) gone: bool,
     /// It was told before a crash, when the session was online: taken as heard.
@@ -77,6 +75,9 @@ pub(crate) struct Ledger {
     pub(crate) cursor: (usize, usize),
     pub(crate) due: VecDeque<Entry>,
     pub(crate) done: Vec<Entry>,
+    /// Joins that a reattach passed over, as they had been taken back: their leaves are not told
+    /// (true), or, after a crash or where the log was cut, may be.
+    pub(crate) passed: BTreeMap<usize, bool>,
     /// Whether news were written to the present socket.
     pub(crate) wrote: bool,
     /// Bytes of news written since the last watermark came back; of them those written late.
@@ -160,7 +161,6 @@ impl Oracle {
                 news: place,
                 sure,
                 ever: false,
-                passed: false,
                 gone: false,
                 heard: false,
             };
@@ -207,10 +207,11 @@ impl Oracle {
                         match join {
                             _ if found => true,
                             None => true,
-                            Some((at, _)) if at < from => true,
                             Some((_, Some(join))) if join.ever || join.heard => true,
-                            Some((at, join)) => {
-                                let perhaps = at < maybe || join.is_some_and(|join| join.passed);
+                            Some((at, _)) if ledger.passed.get(&at) == Some(&true) => false,
+                            Some((at, _)) if at < from => true,
+                            Some((at, _)) => {
+                                let perhaps = at < maybe || ledger.passed.contains_key(&at);
                                 entry.sure &= !perhaps;
                                 perhaps
                             }
@@ -218,7 +219,10 @@ impl Oracle {
                     }
                 };
             if !told {
-                entry.passed = true;
+                if news.what == What::Joined && !entry.ever && !entry.heard {
+                    let known = news.over && !entry.gone;
+                    ledger.passed.entry(entry.news).or_insert(known);
+                }
                 ledger.done.push(*entry);
             }
             told

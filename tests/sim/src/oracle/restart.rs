@@ -121,7 +121,10 @@ impl Oracle {
         // What was told again and again, by brokers that died before they could say so, has many
         // places; which of them a row knows is not modelled.
         let vague = torn || ledger.crashes > 1;
-        let durable = |entry: &mut Entry| {
+        // What it passed over is not in its row.
+        let mut passed = std::mem::take(&mut ledger.passed);
+        passed.values_mut().for_each(|known| *known = false);
+        let mut durable = |entry: &mut Entry| {
             let news = &self.news[entry.news];
             if self.told_again(entry.news) {
                 return false;
@@ -140,8 +143,8 @@ impl Oracle {
                 // What is told again is news again.
                 What::Joined => {
                     entry.heard |= online;
-                    if vague {
-                        entry.passed |= std::mem::take(&mut entry.ever);
+                    if vague && std::mem::take(&mut entry.ever) {
+                        passed.insert(entry.news, false);
                     }
                     of.is_some_and(|of| of.row.joined.is_some())
                 }
@@ -157,9 +160,9 @@ impl Oracle {
                 }
             }
         };
-        ledger.done.retain_mut(durable);
+        ledger.done.retain_mut(&mut durable);
         let mut due: Vec<Entry> = ledger.due.drain(..).collect();
-        due.retain_mut(durable);
+        due.retain_mut(&mut durable);
         let listed: BTreeSet<usize> = due
             .iter()
             .chain(&ledger.done)
@@ -172,12 +175,15 @@ impl Oracle {
                     news: place,
                     sure: false,
                     ever: !vague,
-                    passed: vague,
                     gone: false,
                     heard: false,
                 });
+                if vague {
+                    passed.insert(place, false);
+                }
             }
         }
+        ledger.passed = passed;
         due.sort_by_key(|entry| entry.news);
         ledger.cursor.0 = due
             .first()
@@ -245,7 +251,6 @@ impl Oracle {
             news,
             sure: true,
             ever: false,
-            passed: false,
             gone: false,
             heard: false,
         };
