@@ -47,7 +47,13 @@ impl World {
             ..
         } = &found.persona;
         let timestamp = self.wall() + skew;
-        let hour = 3_600_000;
+        // Attestations are made once and used for hours, or by some for half a minute.
+        let brief = Rng::of(self.plan.seed, &[42, client as u64]).chance(200);
+        let expires_at = if brief {
+            (self.wall() / 30_000 + 2) * 30_000
+        } else {
+            (timestamp / 3_600_000 + 3) * 3_600_000
+        };
         HelloSaid {
             who: who.clone(),
             name: name.clone(),
@@ -55,8 +61,7 @@ impl World {
             cwd: cwd.clone(),
             pid: *pid,
             timestamp,
-            // Attestations are made once and used for hours.
-            expires_at: (timestamp / hour + 3) * hour,
+            expires_at,
             lease: found.persona.lease,
             wrong: found.wrong,
             token: None,

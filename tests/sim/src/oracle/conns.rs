@@ -99,7 +99,7 @@ impl Oracle {
         match &frame.said {
             Said::Hello(said) if greeting => {
                 found.hello = Some(Rc::clone(said));
-                return;
+                return self.token_heard(&Rc::clone(said));
             }
             Said::Hello(said) if found.is == Is::Attached => {
                 let own = self.said_again(at, &Rc::clone(said));

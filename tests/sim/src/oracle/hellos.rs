@@ -229,6 +229,7 @@ impl Oracle {
             && attested
             && self.lease_of(&said.who) == attached.as_ref();
         if let Some(id) = attached.filter(|_| own) {
+            self.attested(&id, said);
             self.refresh(&id, said);
         }
         own

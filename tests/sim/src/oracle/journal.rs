@@ -39,6 +39,7 @@ impl Oracle {
             let id = row.id.to_string();
             message.id = Some(id.clone());
             message.seq = Some(row.seq.0);
+            message.position = row.position;
             message.size = row.ciphertext.len();
             self.tokens.insert((step.shard, *token), index);
             self.by_id.insert(id, index);
@@ -60,6 +61,7 @@ impl Oracle {
         op: &StoreOp,
         token: Option<Token>,
     ) -> Verdict {
+        self.cursor_noted(op);
         match op {
             StoreOp::PresencePut(row) => {
                 self.scratch.put.push(row.id.clone());
@@ -78,6 +80,40 @@ impl Oracle {
             | StoreOp::PeerStatePut(_)
             | StoreOp::Audit(_)
             | StoreOp::MemberRevoked { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn cursor_noted(&mut self, op: &StoreOp) {
+        let (id, cursor) = match op {
+            StoreOp::PresencePut(row) => (&row.id, row.cursor),
+            StoreOp::PresenceGrace { id, cursor, .. } | StoreOp::PresenceCursor { id, cursor } => {
+                (id, *cursor)
+            }
+            _ => return,
+        };
+        if let Some(ledger) = self.ledgers.get_mut(id) {
+            ledger.noted = cursor;
+        }
+    }
+
+    /// A broker that is stopped in order leaves the cursors of all sessions on disk: nobody hears
+    /// again what it had confirmed.
+    pub(crate) fn cursors_noted(&self, step: &Step<'_>) -> Verdict {
+        if !matches!(step.cause, Cause::Shutdown) {
+            return Ok(());
+        }
+        for (id, lease) in self.leases.iter().filter(|(_, l)| l.shard == step.shard) {
+            let Some(ledger) = self.ledgers.get(id).filter(|_| lease.conn().is_some()) else {
+                continue;
+            };
+            ensure!(
+                ledger.taken.is_none_or(|taken| taken <= ledger.noted),
+                "I10",
+                "{id} has confirmed {:?}, the broker stops with its cursor at {:?}",
+                ledger.taken,
+                ledger.noted
+            );
         }
         Ok(())
     }

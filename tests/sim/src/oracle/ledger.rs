@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use holdfast_core::ids::Position;
+
 use super::model::Lease;
 use super::{ConnKey, Oracle, Verdict, Violation, ensure};
 
@@ -89,6 +91,10 @@ pub(crate) struct Ledger {
     /// Since when something has been written that no ping followed.
     pub(crate) unasked: Option<u64>,
     pub(crate) answered: u64,
+    /// The last message to many that a pong to the last ping confirmed, by its place in its row.
+    pub(crate) taken: Option<Position>,
+    /// The cursor that was given to the store last.
+    pub(crate) noted: Position,
     /// Crashes since the session was last there.
     pub(crate) crashes: u32,
 }

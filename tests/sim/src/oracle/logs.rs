@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use holdfast_core::limits::LogLimits;
 use holdfast_core::time::Wall;
 
-use super::Oracle;
 use super::ledger::{Entry, News, What};
+use super::model::Lease;
+use super::{Oracle, Verdict, ensure};
 use crate::disk::Tables;
 
 /// What the log of a mesh keeps. Its bytes are not known exactly: a frame that nobody was written
@@ -147,15 +148,32 @@ impl Oracle {
             let Some(lease) = self.leases.get(id).filter(|l| l.mesh == mesh) else {
                 continue;
             };
-            if lease.conn().is_some() {
+            if let Some(at) = lease.conn() {
                 let lost = |entry: &&Entry| entry.sure && !entry.gone && entry.news < dropped.0;
-                self.counts.overtaken += ledger.due.iter().filter(lost).count() as u64;
+                let lost = ledger.due.iter().filter(lost).count() as u64;
+                self.counts.overtaken += lost;
+                if lost > 0 {
+                    self.scratch.overtaken.push((id.clone(), at));
+                }
             }
             for entry in ledger.due.iter_mut().chain(&mut ledger.done) {
                 entry.sure &= entry.news >= dropped.1;
                 entry.gone |= entry.news < dropped.0;
             }
         }
+    }
+
+    /// Who was still to be written what a log has dropped comes back to be told so.
+    pub(crate) fn overtaken_cut(&self) -> Verdict {
+        for (id, at) in &self.scratch.overtaken {
+            let there = self.leases.get(id).and_then(Lease::conn) == Some(*at);
+            ensure!(
+                !there,
+                "I6",
+                "{id} is online and the log has dropped what it was still to be written"
+            );
+        }
+        Ok(())
     }
 
     /// Whether the log no longer holds all that a session has not confirmed: for sure, perhaps.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use holdfast_core::ids::PubKey;
+use holdfast_core::ids::{Position, PubKey};
 use serde_json::Value;
 
 use super::model::Lease;
@@ -54,6 +54,8 @@ pub(crate) struct Message {
     pub(crate) lost: bool,
     /// Its place in the order of the broker, once its row is given to the store.
     pub(crate) seq: Option<u64>,
+    /// Its place in the log of its mesh, as its row has it.
+    pub(crate) position: Option<Position>,
     /// Bytes of its text.
     pub(crate) size: usize,
     /// Somebody was there to take it when it was sent.
@@ -207,6 +209,7 @@ impl Oracle {
             renounced: false,
             lost: false,
             seq: None,
+            position: None,
             size: 0,
             present,
             deferred,

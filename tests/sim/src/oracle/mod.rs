@@ -122,6 +122,9 @@ struct Scratch {
     refused: Vec<(ConnKey, String)>,
     handed_off: bool,
     pings: Vec<ConnKey>,
+    /// Online sessions that were to be written what a log has dropped in this step, with their
+    /// sockets.
+    overtaken: Vec<(String, ConnKey)>,
     /// The resume token by which somebody came in.
     token: Option<String>,
     /// What the socket was before the input.
@@ -250,7 +253,9 @@ impl Oracle {
         self.announced(step)?;
         self.hello_settled(step)?;
         self.reconsider(step);
+        self.overtaken_cut()?;
         self.accounts_settled()?;
+        self.cursors_noted(step)?;
         self.pong_counted(step)?;
         self.read_ended(step);
         Ok(())

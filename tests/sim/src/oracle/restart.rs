@@ -118,6 +118,8 @@ impl Oracle {
         // Its row knows nothing of the socket it had, and of what that was told.
         let torn = !online && self.survivors.online.contains(id);
         ledger.crashes += 1;
+        // What its row has is what counts.
+        ledger.taken = None;
         // What was told again and again, by brokers that died before they could say so, has many
         // places; which of them a row knows is not modelled.
         let vague = torn || ledger.crashes > 1;

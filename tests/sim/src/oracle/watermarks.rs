@@ -65,6 +65,13 @@ impl Oracle {
         let (least, most) = ledger.pings[place].read;
         self.scratch.ponged = Some(ledger.pings[place].direct.clone());
         if place + 1 == ledger.pings.len() {
+            let messages = &self.messages;
+            let taken = ledger.done.iter().filter(|e| e.ever && e.news < least);
+            let taken = taken.filter_map(|entry| match self.news[entry.news].what {
+                What::Message(index) => messages[index].position,
+                What::Joined | What::Left | What::Shown(_) => None,
+            });
+            ledger.taken = taken.max().max(ledger.taken);
             ledger.confirm(least, most);
             ledger.bytes = 0;
             ledger.late = 0;
