@@ -13,7 +13,7 @@ use super::OpenError;
 const APPLICATION_ID: i64 = 0x4846_7374;
 
 /// Migration `n` (counted from 1) leads from version `n - 1` to `n`. Released ones never change.
-const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
 
 /// Notes on the choices:
 /// - `presence`: one index on `disconnected_at` finds both what boot wants (NULL) and what
@@ -27,7 +27,7 @@ const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
 ///   are never deleted.
 /// - `audit_log`: never deleted from, so a plain rowid ascends.
 /// - `probe`: written to and emptied again to find out whether a failing disk is back.
-pub(super) const V1: &str = "
+const V1: &str = "
 CREATE TABLE mesh (
     id TEXT PRIMARY KEY,
     slug TEXT NOT NULL UNIQUE,

@@ -31,6 +31,7 @@ mod hanging;
 mod moving;
 mod operations;
 mod sweeping;
+mod upgrading;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);

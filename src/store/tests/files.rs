@@ -134,38 +134,6 @@ fn closing_empties_the_wal_and_opening_again_changes_nothing() {
     assert_eq!(version("user_version"), 4);
 }
 
-#[test]
-fn a_file_of_the_first_version_is_brought_up_to_date() {
-    let folder = TempDir::new().unwrap();
-    let path = file(&folder);
-    let conn = Connection::open(&path).unwrap();
-    conn.execute_batch(crate::store::schema::V1).unwrap();
-    conn.execute_batch(
-        "PRAGMA application_id = 0x48467374; PRAGMA user_version = 1;
-         INSERT INTO mesh (id, slug, name, owner_pubkey, owner_secret_key, root_key, created_at)
-            VALUES ('m', 'm', 'm', '', '', '', 1);
-         INSERT INTO member (id, mesh_id, peer_pubkey, display_name, role, joined_at)
-            VALUES ('a', 'm', '', 'a', 'admin', 1);
-         INSERT INTO presence (id, mesh_id, member_id, session_id, role, display_name, pid, cwd,
-                status, status_source, status_updated_at, groups, visible, profile, connected_at,
-                last_ping_at, generation, boot_epochs, boot, disconnected_at)
-            VALUES ('here', 'm', 'a', 's', 'session', 'a', 1, '/', 'idle', 'jsonl', 1, '[]', 1,
-                '{}', 1, 1, 1, 0, 1, NULL),
-                ('gone', 'm', 'a', 's', 'session', 'a', 1, '/', 'idle', 'jsonl', 1, '[]', 1,
-                '{}', 1, 1, 1, 0, 1, 5);",
-    )
-    .unwrap();
-    Store::open(&path, Durability::Normal).unwrap().close();
-    assert_eq!(
-        count(&conn, "presence WHERE id = 'here' AND joined_pos = 0"),
-        1
-    );
-    assert_eq!(
-        count(&conn, "presence WHERE id = 'gone' AND left_pos = 0"),
-        1
-    );
-}
-
 /// A crash in the middle of the very first migration leaves an empty database.
 #[test]
 fn an_empty_file_is_a_new_database() {
