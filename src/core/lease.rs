@@ -306,8 +306,10 @@ impl Shard {
             .lease_until
             .map_or(Millis(0), |until| until.since(t.now.wall))
             .min(self.config.grace_of(row.grace));
-        // A lease that nobody claims is not extended for ever (design.md §6).
-        let left = if row.boot_epochs <= BOOT_EPOCHS_MAX {
+        // A lease that nobody claims is not extended for ever (design.md §6). Starts that ended
+        // before they could write it down have not extended it.
+        let never = row.lease_until.is_none();
+        let left = if never || row.boot_epochs <= BOOT_EPOCHS_MAX {
             remaining.max(self.config.restart_grace)
         } else {
             mark(Mark::BootEpochsSpent);

@@ -379,20 +379,6 @@ fn what_was_not_told_at_shutdown_is_told_by_the_next_broker() {
 }
 
 #[test]
-fn a_clock_set_back_across_a_restart_makes_no_ghost() {
-    let (mut world, _, bob) = observed();
-    world.close(bob, Closing::Abrupt);
-    let mut after = World::new();
-    for mut row in world.rows() {
-        row.lease_until = Some(after.now.wall.after(Millis::secs(24 * 3600)));
-        after.input(Input::Boot(BootRow::Presence(Box::new(row))));
-    }
-    assert_eq!(after.recount(), (0, 2));
-    after.pass(Millis(90_000));
-    assert_eq!(after.recount(), (0, 0));
-}
-
-#[test]
 fn a_joined_socket_may_not_say_hello_for_ever() {
     let (mut world, _, bob) = observed();
     for _ in 0..9 {

@@ -287,3 +287,33 @@ fn what_everybody_has_confirmed_is_forgotten() {
     world.pass_with(&all, Millis::secs(31));
     assert!(world.shard.meshes[0].log.is_empty());
 }
+
+#[test]
+fn a_clock_set_back_across_a_restart_makes_no_ghost() {
+    let world = three().0;
+    let until = world.now.wall.after(Millis::secs(24 * 3600));
+    let mut after = world.restart_from(|row| row.lease_until = Some(until));
+    assert_eq!(after.recount(), (0, 3));
+    after.pass(Millis(90_000));
+    assert_eq!(after.recount(), (0, 0));
+}
+
+#[test]
+fn only_starts_that_wrote_it_down_have_extended_a_lease() {
+    let world = three().0;
+    let until = world.now.wall.after(Millis(500));
+    let lasts = |lease_until| {
+        let mut after = world.restart_from(|row| {
+            row.boot_epochs = crate::limits::BOOT_EPOCHS_MAX + 1;
+            row.lease_until = lease_until;
+        });
+        after.pass(Millis(2000));
+        after.recount()
+    };
+    assert_eq!(
+        lasts(None),
+        (0, 3),
+        "killed before they had stored anything"
+    );
+    assert_eq!(lasts(Some(until)), (0, 0), "nobody claimed it three times");
+}

@@ -172,7 +172,8 @@ impl Oracle {
             .map_or(0, |until| until.since(self.now.wall).0);
         // No lease has more left than it was given, whatever became of the clock.
         let left = left.min(given);
-        let left = if row.boot_epochs <= BOOTS {
+        let never = row.lease_until.is_none();
+        let left = if never || row.boot_epochs <= BOOTS {
             left.max(self.plan.swarm.config.restart_grace.0)
         } else {
             left
