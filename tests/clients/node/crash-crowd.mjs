@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { Dice, Fleet } from './crash-fleet.mjs';
 import { eventually, sleep, textOf } from './mesh.mjs';
-import { LONG, ask, peersOf, run, session, world } from './scenario.mjs';
+import { LONG, ask, peersOf, run, session, stored, world } from './scenario.mjs';
 
 const SESSIONS = world.sessions;
 /** Sockets opened at a time while the crowd gathers. */
@@ -35,7 +35,7 @@ const BACK_MS = RESTART_GRACE_MS - 500;
 class Crowd extends Fleet {
   /** messageId of an acknowledged broadcast -> who said it, and its number */
   said = new Map();
-  /** `observer of key` -> when it was told of the end */
+  /** `observer of key` -> when it was told of the end, and under which id */
   leaves = new Map();
 
   book(actor, frame) {
@@ -59,10 +59,11 @@ class Crowd extends Fleet {
 
   presence(actor, frame) {
     super.presence(actor, frame);
-    // Here nobody loses a socket while the broker lives, and after a kill no news come twice.
     if (!this.settled || frame.event !== 'peer_left') return;
     const key = `${actor.name} of ${frame.eventData.pubkey}`;
-    this.leaves.set(key, [...(this.leaves.get(key) ?? []), performance.now()]);
+    const [times, id] = [this.leaves.get(key) ?? [], frame.messageId];
+    if (times.some((before) => before.id === id && this.perhapsUnconfirmed(before.at))) return;
+    this.leaves.set(key, [...times, { id, at: performance.now() }]);
   }
 
   /** Everything acknowledged is where it belongs. */
@@ -92,8 +93,8 @@ class Crowd extends Fleet {
       for (const gone of dead) {
         const [times, { name }] = [told(observer, gone), gone];
         if (times.length !== 1) this.fault(`${observer.name} was told ${times.length} times that ${name} left`);
-        else if (times[0] < earliest) this.fault(`${name} left ${(earliest - times[0]).toFixed(0)} ms too early`);
-        else last = Math.max(last, times[0]);
+        else if (times[0].at < earliest) this.fault(`${name} left ${(earliest - times[0].at).toFixed(0)} ms too early`);
+        else last = Math.max(last, times[0].at);
       }
     }
     return last - earliest;
@@ -110,6 +111,7 @@ async function gather(mesh) {
   }
   await crowd.attached();
   console.log(`${SESSIONS} sessions gathered after ${(performance.now() / 1000).toFixed(1)} s`);
+  await stored();
   await sleep(1500); // joins are told, and confirmed
   crowd.settled = true;
   return crowd;
@@ -143,6 +145,11 @@ async function answer(verb, wanted = 'ok') {
   if (told !== wanted) throw new Error(`${verb}: ${told}`);
 }
 
+async function kill(crowd) {
+  await answer('kill');
+  crowd.kills.push(performance.now());
+}
+
 /** The broker starts, and everybody is back; gives how long that took. */
 async function back(crowd) {
   await answer('start');
@@ -154,7 +161,7 @@ async function back(crowd) {
 async function everybodyBack(crowd) {
   for (const down of DOWN_MS) {
     await sleep(LIFE_MS);
-    await answer('kill');
+    await kill(crowd);
     await answer('check');
     await sleep(down);
     console.log(`killed for ${down} ms: all back ${await back(crowd)} ms after`);
@@ -167,7 +174,7 @@ async function everybodyBack(crowd) {
 /** Some never come back after the kill. */
 async function someStayDead(crowd) {
   await sleep(LIFE_MS);
-  await answer('kill');
+  await kill(crowd);
   const dead = crowd.actors.filter((_, i) => i % DEAD_EVERY === DEAD_EVERY - 1);
   for (const actor of dead) {
     crowd.fleeting.add(actor.pubkey);
@@ -190,7 +197,7 @@ async function crashLoop(crowd) {
   for (let i = 0; i < CRASHES; i++) {
     if (i % (HASTE_MAX + 1) === 0) await crowd.attached(BACK_MS);
     else await sleep(300);
-    await answer('kill');
+    await kill(crowd);
     await answer('start');
   }
   await crowd.attached(BACK_MS);
@@ -204,7 +211,8 @@ async function allGone(mesh, crowd) {
   const start = performance.now();
   await eventually(() => peersOf(mesh).length === 0, 'nobody is listed', 20_000);
   console.log(`all said goodbye: gone after ${(performance.now() - start).toFixed(0)} ms`);
-  await answer('kill');
+  await stored();
+  await kill(crowd);
   await answer('check');
   await answer('start');
   assert.deepEqual(peersOf(mesh), [], 'nor was on disk');

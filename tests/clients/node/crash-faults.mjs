@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict';
 import { Dice, Fleet, load } from './crash-fleet.mjs';
 import { Peer, eventually, sleep } from './mesh.mjs';
-import { ask, member, metric, run, session, throwaway, world } from './scenario.mjs';
+import { ask, member, metric, run, session, stored, throwaway, world } from './scenario.mjs';
 
 /** Longest time until service is back. */
 const HEALED_MS = 10_000;
@@ -86,7 +86,7 @@ async function healed(fleet) {
 async function nothingForgotten(fleet, stop) {
   await stop();
   await fleet.complete();
-  await eventually(async () => (await metric('holdfast_store_queue')) === 0, 'everything is written', HEALED_MS);
+  await stored();
   await answer('kill');
   await answer('check');
   await answer('start');

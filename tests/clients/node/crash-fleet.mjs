@@ -17,6 +17,9 @@ const CROWD_RETRY_MS = 300;
 const WINDOW = 64;
 /** Between the telling of a join and the commit of a row that says so. */
 const AGAIN_MS = 250;
+/** Until the client has confirmed what was written to it, and a row says so: a watermark is asked
+ * for within a second. */
+const UNCONFIRMED_MS = 1500;
 /** Faults told of in full. */
 const FAULTS_SHOWN = 20;
 
@@ -136,10 +139,18 @@ export class Fleet {
 
   /** A join that was told just before the broker died may be told again: it did not know. */
   #perhapsUntold(what, before) {
-    const kill = this.kills.find((at) => at > before.at);
-    const allowed = what === 'joined' && before.what === 'joined' && kill - before.at < AGAIN_MS;
+    const allowed = what === 'joined' && before.what === 'joined' && this.killedWithin(before.at, AGAIN_MS);
     this.again += allowed ? 1 : 0;
     return allowed;
+  }
+
+  /** What was written shortly before a kill the client had not confirmed, or no row said so. */
+  perhapsUnconfirmed(at) {
+    return this.killedWithin(at, UNCONFIRMED_MS);
+  }
+
+  killedWithin(at, ms) {
+    return this.kills.find((kill) => kill > at) - at < ms;
   }
 
   /** Keys of sessions that somebody was told have joined, and not that they left. */

@@ -13,7 +13,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Dice, Fleet, load } from './crash-fleet.mjs';
 import { eventually, sleep } from './mesh.mjs';
-import { GRACE_MS, ask, member, run, session, throwaway, world } from './scenario.mjs';
+import { GRACE_MS, ask, member, run, session, stored, throwaway, world } from './scenario.mjs';
 
 /** Longest time between a start and the next kill; the moment is random. */
 const LIFE_MS = world.lifeMs;
@@ -88,6 +88,7 @@ async function kills(mesh) {
   const fleet = new Fleet();
   const crewed = crew(mesh, fleet);
   await fleet.attached();
+  await stored();
   await sleep(300); // the joins of those who stay are told
   fleet.settled = true;
   const stop = load(fleet, dice, crewed.senders, crewed.targets);
@@ -137,6 +138,7 @@ async function goneForGood(mesh, fleet, crewed) {
   const dead = ['bob', 'carol', 'alice'].map((who) => fleet.add(session(mesh, who, { name: `dead-${who}` })));
   for (const actor of dead) fleet.fleeting.add(actor.pubkey);
   await fleet.attached();
+  await stored();
   await sleep(300);
   for (const actor of dead) actor.retire();
   await answer('kill');
@@ -167,6 +169,7 @@ async function nobodyForgotten(mesh, fleet, crewed) {
   const listed = () => crewed.bystander.peers().then((peers) => peers.map((p) => p.pubkey).toSorted());
   await eventually(async () => (await listed()).length === staying.length, 'an end of all leases', 3 * GRACE_MS + 5000);
   assert.deepEqual(await listed(), staying.toSorted());
+  await stored();
   await answer('kill');
   await chainsHold();
   const ended = new Set(JSON.parse(await ask('ended')));
@@ -184,6 +187,7 @@ async function terms(mesh) {
   const fleet = new Fleet();
   const crewed = crew(mesh, fleet);
   await fleet.attached();
+  await stored();
   await sleep(300);
   fleet.settled = true;
   const stop = load(fleet, dice, crewed.senders, crewed.targets);

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { Peer, isMessage, isPresence, sleep } from './mesh.mjs';
-import { GRACE_MS, ask, back, inGrace, member, metric, run, session, throwaway, world } from './scenario.mjs';
+import { GRACE_MS, ask, back, inGrace, member, metric, run, session, stored, throwaway, world } from './scenario.mjs';
 
 /** How long it is away. */
 const AWAY_MS = 2000;
@@ -17,9 +17,6 @@ const QUIET_MS = 400;
 
 /** More mail than is kept in memory for one key. */
 const BACKLOG = 2000;
-
-/** What changed in memory is on disk by then. */
-const DURABLE_MS = 300;
 
 const isNews = (frame) => isMessage(frame) || isPresence(frame);
 
@@ -212,6 +209,7 @@ async function overAKill(mesh) {
   await inGrace(people.alice, away.pubkey);
   const { heard, stays } = await sayEverything(mesh, away, people);
   await sleep(CONFIRMED_MS);
+  await stored();
   await ask('kill');
   await ask('start');
   const others = [];
@@ -221,7 +219,7 @@ async function overAKill(mesh) {
   await sleep(CONFIRMED_MS);
   await second.rst();
   await inGrace(others[0], away.pubkey);
-  await sleep(DURABLE_MS);
+  await stored();
   await ask('kill');
   await ask('start');
   const third = await back(second);

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { eventually, isMessage, sleep } from './mesh.mjs';
-import { GRACE_MS, ask, back, member, peersOf, run, session } from './scenario.mjs';
+import { GRACE_MS, ask, back, member, peersOf, run, session, stored } from './scenario.mjs';
 
 const unheard = (peers) => peers.map((p) => p.events);
 
@@ -34,7 +34,7 @@ async function killedBeforeAck(mesh) {
   bob.write({ type: 'client_ack', brokerMessageId: confirmed.messageId });
   await eventually(
     async () => (await alice.request({ type: 'message_status', messageId: confirmed.messageId })).delivered, 'confirmation');
-  await sleep(200);
+  await stored();
   const ack = await alice.message(bob.pubkey, 'pushed, not confirmed');
   await bob.untilText('pushed, not confirmed');
   await ask('kill');
@@ -103,7 +103,7 @@ async function killedAtExpiry(mesh) {
   const alice = await session(mesh, 'alice').attach();
   await alice.rst();
   await watcher.until((f) => f.event === 'peer_left', 'peer_left', GRACE_MS + 2000);
-  await sleep(300);
+  await stored();
   await ask('kill');
   await ask('start');
   const watching = await back(watcher);

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { Peer, eventually, sleep } from './mesh.mjs';
-import { ask, back, inGrace, member, metric, run, session, throwaway } from './scenario.mjs';
+import { ask, back, inGrace, member, metric, run, session, stored, throwaway } from './scenario.mjs';
 
 /** A hello with a token and a signature that does not hold; a new one each time. */
 function resuming(identity, resumeToken, changes = {}) {
@@ -111,7 +111,7 @@ async function killed(mesh) {
   await inGrace(carol, plane.pubkey);
   const used = online.ack.resumeToken;
   const newer = await bob.attach(resuming(bob, used));
-  await sleep(300); // its row is durable
+  await stored();
   await ask('kill');
   await ask('start');
   await refused(bob, resuming(bob, used));

@@ -69,6 +69,10 @@ export async function metric(name) {
   return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
 }
 
+/** Until everything that was to be written is on disk. */
+export const stored = () =>
+  eventually(async () => (await metric('holdfast_store_queue')) === 0, 'everything is on disk', 20_000);
+
 /** A session that the broker must not have let go: attached again, it is the same presence. */
 export async function back(first, identity = first.identity) {
   const peer = await identity.attach();
