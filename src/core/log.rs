@@ -243,10 +243,12 @@ impl Log {
         self.removed
     }
 
-    /// Where it ends.
+    /// Where it ends: what it has dropped counts, which after a restart may be later than all it
+    /// holds.
     pub(crate) fn end(&self) -> Position {
+        let dropped = self.said_dropped.max(self.news_dropped);
         let last = self.entries.back().map(|entry| entry.position);
-        last.unwrap_or_else(|| self.said_dropped.max(self.news_dropped))
+        last.unwrap_or_default().max(dropped)
     }
 }
 
@@ -442,5 +444,12 @@ mod tests {
         old.append(Mono(1001), &LIMITS, Position(2), entry);
         assert_eq!((old.entries.len(), old.end()), (1, Position(2)));
         assert!(Log::default().reaches(Position(0), Position(0)));
+    }
+
+    #[test]
+    fn it_ends_no_earlier_than_what_it_has_dropped() {
+        let mut log = log([(1, joined())]);
+        log.restored(Mono(0), &LIMITS, Position(5));
+        assert_eq!((log.entries.len(), log.end()), (1, Position(5)));
     }
 }
