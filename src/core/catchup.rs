@@ -88,6 +88,7 @@ impl Shard {
                 }
                 Sight::Unwilling => {
                     t.observe(Event::GrantDenied { cap: "broadcast" });
+                    behind.extend(peer.walk.as_ref().map(|_| *slot));
                     continue;
                 }
             }
@@ -194,8 +195,9 @@ impl Shard {
 
     /// Writes everything a session may have now, in order.
     pub(crate) fn drain(&mut self, t: &mut Turn<'_>, slot: u32) {
-        if self.shutting_down {
-            // Every socket has been told to close; the rows wait for the next broker.
+        // At shutdown every socket has been told to close, and the rows wait for the next broker.
+        // Who is overtaken is about to be cut: it must not go on behind what it was not written.
+        if self.shutting_down || self.is_overtaken(slot) {
             return;
         }
         while let Some(step) = self.next_step(slot) {

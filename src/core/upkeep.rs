@@ -3,7 +3,7 @@
 use crate::effect::Close;
 use crate::limits::{LOG_WATCHED, WATERMARK_DELAY};
 use crate::marks::{Mark, mark};
-use crate::peer::MeshIx;
+use crate::peer::{MeshIx, PeerConn};
 use crate::shard::{Shard, Timer, Turn};
 use crate::time::Millis;
 
@@ -51,17 +51,20 @@ impl Shard {
         }
     }
 
-    /// An online session that waits, and before which the log has dropped what it waits for, has
-    /// to come back to be told so.
-    pub(crate) fn cut_overtaken(&mut self, t: &mut Turn<'_>, slot: u32) {
+    /// Whether the log has dropped what an online session still waits for.
+    pub(crate) fn is_overtaken(&self, slot: u32) -> bool {
         let Some(peer) = self.peers.get_slot(slot) else {
-            return;
-        };
-        let (Some(conn), Some(walk)) = (peer.conn(), &peer.walk) else {
-            return;
+            return false;
         };
         let removed = self.mesh(peer.mesh).map(|mesh| mesh.log.removed());
-        if removed.is_some_and(|removed| removed > walk.next) {
+        let next = peer.walk.as_ref().filter(|_| peer.conn().is_some());
+        next.is_some_and(|walk| removed.is_some_and(|removed| removed > walk.next))
+    }
+
+    /// Who is overtaken has to come back to be told so.
+    pub(crate) fn cut_overtaken(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let conn = self.peers.get_slot(slot).and_then(PeerConn::conn);
+        if let Some(conn) = conn.filter(|_| self.is_overtaken(slot)) {
             mark(Mark::Overtaken);
             self.close(t, conn, Close::SLOW_CONSUMER);
             self.begin_grace(t, slot);

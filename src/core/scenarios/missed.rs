@@ -2,6 +2,7 @@
 
 use super::delivery::send;
 use super::*;
+use crate::rows::MailboxRow;
 
 /// Alice, bob of another member, and an observer of a third.
 pub(super) fn three() -> (World, ConnId, ConnId, ConnId) {
@@ -236,6 +237,33 @@ fn what_the_log_no_longer_holds_is_said_to_be_missed() {
     let back = world.join(launched(2, 21, "b"));
     assert_eq!(world.frames(back)[0]["missed"], "truncated");
     assert_eq!(world.texts(back)[0], "1", "what there is");
+}
+
+#[test]
+fn whom_the_log_overtakes_has_to_come_back_and_is_told_so() {
+    let (mut world, alice, bob, _) = three();
+    let twin = world.join(launched(2, 22, "twin"));
+    world.close(bob, Closing::Abrupt);
+    world.close(twin, Closing::Abrupt);
+    for seed in [21, 22] {
+        world.input(Input::Boot(BootRow::Mailbox(MailboxRow {
+            mesh_id: MESH.into(),
+            target: keys(seed).public(),
+        })));
+    }
+    let back = [
+        world.join(launched(2, 21, "b")),
+        world.join(launched(2, 22, "twin")),
+    ];
+    world.shard.config.log.entries = 1;
+    world.write(alice, &send("*", "waits for the mail on disk"));
+    world.write(alice, &json!({"type": "set_visible", "visible": false}));
+    for conn in back {
+        assert_eq!(world.closed(conn), Some(Close::SLOW_CONSUMER));
+        assert!(!heard(&world, conn).contains(&"peer_hidden".to_owned()));
+    }
+    let again = world.join(launched(2, 22, "twin"));
+    assert_eq!(world.ack(again)["missed"], "truncated");
 }
 
 #[test]
