@@ -68,6 +68,7 @@ impl Oracle {
         self.scratch.was_closing = found.is == Is::Closing;
         if let Some((id, _)) = self.attached(at) {
             let id = id.clone();
+            self.scratch.speaker = Some(id.clone());
             let alive = !matches!(step.cause, Cause::Closed(_));
             if let Some(lease) = self.leases.get_mut(&id).filter(|_| alive) {
                 lease.last_proof = now;

@@ -129,6 +129,8 @@ struct Scratch {
     token: Option<String>,
     /// What the socket was before the input.
     was_closing: bool,
+    /// Whose it was: its own news may overtake it, and it is cut.
+    speaker: Option<String>,
 }
 
 /// See the module.

@@ -220,8 +220,7 @@ impl Oracle {
             return None;
         };
         let speaks = matches!(frame.said, Said::Send(_) | Said::Visible(_));
-        let (id, _) = self.attached((step.shard, step.conn?)).filter(|_| speaks)?;
-        Some(id.clone())
+        self.scratch.speaker.clone().filter(|_| speaks)
     }
 
     /// Whether something written in this step came from the session that spoke.
