@@ -250,6 +250,12 @@ impl Oracle {
         let (Some(seq), Some(lease)) = (seq, self.leases.get(id)) else {
             return Ok(());
         };
+        // What was written once comes in that order again, and all else behind it: mail that was
+        // held then stays behind what overtook it.
+        let again = lease.rewrite.front().map(|index| &self.messages[*index]);
+        if again.is_some_and(|again| again.seq > Some(seq)) {
+            return Ok(());
+        }
         let written = |index: &usize| {
             let conn = self.conns.get(&at);
             conn.is_some_and(|conn| conn.written.contains(index))
