@@ -217,7 +217,10 @@ impl Oracle {
                             Some((at, _)) if ledger.passed.get(&at) == Some(&true) => false,
                             Some((at, _)) if at < from => true,
                             Some((at, _)) => {
-                                let perhaps = at < maybe || ledger.passed.contains_key(&at);
+                                // A join that the log has dropped is taken to be known.
+                                let dropped = self.logs[news.mesh].dropped.1;
+                                let perhaps =
+                                    at < maybe.max(dropped) || ledger.passed.contains_key(&at);
                                 entry.sure &= !perhaps;
                                 perhaps
                             }
@@ -226,7 +229,9 @@ impl Oracle {
                 };
             if !told {
                 if news.what == What::Joined && !entry.ever && !entry.heard {
-                    let known = news.over && !entry.gone;
+                    // A join that the log has dropped counts as told.
+                    let dropped = self.logs[news.mesh].dropped.1;
+                    let known = news.over && !entry.gone && entry.news >= dropped;
                     ledger.passed.entry(entry.news).or_insert(known);
                 }
                 ledger.done.push(*entry);
