@@ -93,6 +93,9 @@ pub struct LogLimits {
 pub(crate) struct Log {
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// Whether entries of earlier processes still come, in any order: until all are there, it is not
+    /// known which are the oldest.
+    restoring: bool,
     /// The last entry that was here and is not any more.
     removed: Position,
     /// The last message that had to go …
@@ -111,12 +114,17 @@ impl Log {
         (what, frame): (What, Bytes),
     ) {
         self.relate(position, &what);
-        self.restore(now, position, (what, frame));
+        self.push(now, position, (what, frame));
         self.trim(now, limits);
     }
 
     /// Takes an entry of an earlier process, in any order; [`Self::restored`] follows.
-    pub(crate) fn restore(&mut self, at: Mono, position: Position, (what, frame): (What, Bytes)) {
+    pub(crate) fn restore(&mut self, at: Mono, position: Position, entry: (What, Bytes)) {
+        self.restoring = true;
+        self.push(at, position, entry);
+    }
+
+    fn push(&mut self, at: Mono, position: Position, (what, frame): (What, Bytes)) {
         self.bytes += frame.len();
         self.entries.push_back(Entry {
             position,
@@ -130,13 +138,14 @@ impl Log {
     pub(crate) fn restored(&mut self, now: Mono, limits: &LogLimits, since: Position) {
         let entries = self.entries.make_contiguous();
         entries.sort_by_key(|entry| entry.position);
+        self.restoring = false;
         self.said_dropped = self.said_dropped.max(since);
         self.trim(now, limits);
     }
 
     /// Drops what is beyond the limits.
     pub(crate) fn trim(&mut self, now: Mono, limits: &LogLimits) {
-        while let Some(first) = self.entries.front() {
+        while let Some(first) = self.entries.front().filter(|_| !self.restoring) {
             let kept = self.entries.len() <= limits.entries
                 && self.bytes <= limits.bytes
                 && now.since(first.at) <= limits.age;
@@ -451,5 +460,22 @@ mod tests {
         let mut log = log([(1, joined())]);
         log.restored(Mono(0), &LIMITS, Position(5));
         assert_eq!((log.entries.len(), log.end()), (1, Position(5)));
+    }
+
+    #[test]
+    fn what_is_said_at_boot_outlives_what_is_older() {
+        let mut log = Log::default();
+        let entry = |what| (what, Bytes::new());
+        for n in [7, 3, 5] {
+            log.restore(Mono(0), Position(n), entry(joined()));
+        }
+        log.append(Mono(0), &LIMITS, Position(100), entry(left(None)));
+        for n in [6, 4, 2] {
+            log.restore(Mono(0), Position(n), entry(joined()));
+        }
+        log.append(Mono(0), &LIMITS, Position(101), entry(left(None)));
+        log.restored(Mono(0), &LIMITS, Position(0));
+        let kept: Vec<u64> = log.entries.iter().map(|e| e.position.0).collect();
+        assert_eq!(kept, [6, 7, 100, 101]);
     }
 }
