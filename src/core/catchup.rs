@@ -331,7 +331,9 @@ impl Shard {
         };
         let Some(walk) = &peer.walk else { return };
         let (wrote, asks) = (walk.wrote, walk.wrote && walk.next > walk.pinged);
-        let waits = peer.outbox.next_rewrite().is_some()
+        // Without room for the next message the session would be behind with that.
+        let waits = !peer.outbox.has_room()
+            || peer.outbox.next_rewrite().is_some()
             || self.next_mail(slot).is_some()
             || self.hidden_before(slot, Seq(u64::MAX))
             || self.next_entry(slot).is_some();

@@ -267,6 +267,23 @@ fn whom_the_log_overtakes_has_to_come_back_and_is_told_so() {
 }
 
 #[test]
+fn behind_a_full_outbox_nothing_overtakes_the_next_message() {
+    let (mut world, alice, bob, _) = three();
+    let key = keys(21).public().to_string();
+    let most = crate::limits::OUTBOX_MESSAGES_MAX;
+    for n in 0..most {
+        world.write(alice, &send(&key, &n.to_string()));
+    }
+    // Nothing waits for it.
+    world.write(bob, &json!({"type": "set_status", "status": "idle"}));
+    world.write(alice, &send(&key, "waits"));
+    world.write(alice, &send("*", "behind it"));
+    assert_eq!(world.texts(bob).len(), most);
+    world.confirm_all(bob);
+    assert_eq!(world.texts(bob)[most..], ["waits", "behind it"]);
+}
+
+#[test]
 fn mail_for_the_absent_waits_for_their_return() {
     let mut world = World::new();
     let alice = world.join(launched(1, 11, "a"));
