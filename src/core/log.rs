@@ -93,9 +93,6 @@ pub struct LogLimits {
 pub(crate) struct Log {
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// Whether entries of earlier processes still come, in any order: until all are there, it is not
-    /// known which are the oldest.
-    restoring: bool,
     /// The last entry that was here and is not any more.
     removed: Position,
     /// The last message that had to go …
@@ -114,38 +111,38 @@ impl Log {
         (what, frame): (What, Bytes),
     ) {
         self.relate(position, &what);
-        self.push(now, position, (what, frame));
+        self.restore(now, position, (what, frame));
         self.trim(now, limits);
     }
 
     /// Takes an entry of an earlier process, in any order; [`Self::restored`] follows.
-    pub(crate) fn restore(&mut self, at: Mono, position: Position, entry: (What, Bytes)) {
-        self.restoring = true;
-        self.push(at, position, entry);
-    }
-
-    fn push(&mut self, at: Mono, position: Position, (what, frame): (What, Bytes)) {
+    pub(crate) fn restore(&mut self, at: Mono, position: Position, (what, frame): (What, Bytes)) {
         self.bytes += frame.len();
-        self.entries.push_back(Entry {
+        let entry = Entry {
             position,
             what,
             frame,
             at,
-        });
+        };
+        // Nearly all come in order.
+        let later = |last: &Entry| last.position > position;
+        if self.entries.back().is_some_and(later) {
+            let index = self.entries.partition_point(|other| !later(other));
+            self.entries.insert(index, entry);
+        } else {
+            self.entries.push_back(entry);
+        }
     }
 
     /// All entries of earlier processes are there; what was said up to `since` is not.
     pub(crate) fn restored(&mut self, now: Mono, limits: &LogLimits, since: Position) {
-        let entries = self.entries.make_contiguous();
-        entries.sort_by_key(|entry| entry.position);
-        self.restoring = false;
         self.said_dropped = self.said_dropped.max(since);
         self.trim(now, limits);
     }
 
     /// Drops what is beyond the limits.
     pub(crate) fn trim(&mut self, now: Mono, limits: &LogLimits) {
-        while let Some(first) = self.entries.front().filter(|_| !self.restoring) {
+        while let Some(first) = self.entries.front() {
             let kept = self.entries.len() <= limits.entries
                 && self.bytes <= limits.bytes
                 && now.since(first.at) <= limits.age;
@@ -179,7 +176,7 @@ impl Log {
                 }
             };
             *dropped = first.position.max(*dropped);
-            self.removed = first.position;
+            self.removed = first.position.max(self.removed);
             self.bytes -= first.frame.len();
         }
     }
@@ -477,5 +474,7 @@ mod tests {
         log.restored(Mono(0), &LIMITS, Position(0));
         let kept: Vec<u64> = log.entries.iter().map(|e| e.position.0).collect();
         assert_eq!(kept, [6, 7, 100, 101]);
+        assert!(!log.reaches(Position(0), Position(4)));
+        assert!(log.reaches(Position(0), Position(5)));
     }
 }
