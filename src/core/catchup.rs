@@ -80,22 +80,18 @@ impl Shard {
                 continue;
             };
             let Some(conn) = peer.conn() else { continue };
-            match self.sight(peer, what) {
-                Sight::Seen => {}
-                Sight::Unseen => {
-                    behind.extend(peer.walk.as_ref().map(|_| *slot));
-                    continue;
-                }
+            let seen = match self.sight(peer, what) {
+                Sight::Seen => true,
+                Sight::Unseen => false,
                 Sight::Unwilling => {
                     t.observe(Event::GrantDenied { cap: "broadcast" });
-                    behind.extend(peer.walk.as_ref().map(|_| *slot));
-                    continue;
+                    false
                 }
-            }
-            reached += 1;
+            };
+            reached += u64::from(seen);
             if peer.walk.is_some() {
                 behind.push(*slot);
-            } else {
+            } else if seen {
                 t.send(conn, frame.clone());
             }
         }
