@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { Dice, Fleet } from './crash-fleet.mjs';
 import { eventually, sleep, textOf } from './mesh.mjs';
-import { LONG, ask, peersOf, run, session, stored, world } from './scenario.mjs';
+import { LONG, answer, peersOf, run, session, stored, world } from './scenario.mjs';
 
 const SESSIONS = world.sessions;
 /** Sockets opened at a time while the crowd gathers. */
@@ -138,11 +138,6 @@ function talk(crowd, dice) {
   };
   const done = Promise.all([...some(0, SENDERS).map(send), ...some(SENDERS, SPEAKERS).map(speak)]);
   return async () => { going = false; await done; };
-}
-
-async function answer(verb, wanted = 'ok') {
-  const told = await ask(verb);
-  if (told !== wanted) throw new Error(`${verb}: ${told}`);
 }
 
 async function kill(crowd) {

@@ -8,18 +8,13 @@
 import assert from 'node:assert/strict';
 import { Dice, Fleet, load } from './crash-fleet.mjs';
 import { Peer, eventually, sleep } from './mesh.mjs';
-import { ask, member, metric, run, session, stored, throwaway, world } from './scenario.mjs';
+import { answer, ask, member, metric, run, session, stored, throwaway, world } from './scenario.mjs';
 
 /** Longest time until service is back. */
 const HEALED_MS = 10_000;
 
 const ready = async () => (await fetch(`${world.http}/health/ready`)).status;
 const health = async () => (await fetch(`${world.http}/health`)).json();
-
-async function answer(verb) {
-  const told = await ask(verb);
-  if (told !== 'ok') throw new Error(`${verb}: ${told}`);
-}
 
 /** A few clients under load of messages of some size, and somebody who watches. */
 async function busy(mesh) {

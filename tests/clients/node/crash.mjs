@@ -13,7 +13,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Dice, Fleet, load } from './crash-fleet.mjs';
 import { eventually, sleep } from './mesh.mjs';
-import { GRACE_MS, ask, member, run, session, stored, throwaway, world } from './scenario.mjs';
+import { GRACE_MS, answer, ask, member, run, session, stored, throwaway, world } from './scenario.mjs';
 
 /** Longest time between a start and the next kill; the moment is random. */
 const LIFE_MS = world.lifeMs;
@@ -23,11 +23,6 @@ const HASTE_MAX = 2;
 const NAP_MS = 600;
 /** A session that joined amid the kills stays this long. */
 const STAY_MS = 1500;
-
-async function answer(verb, wanted = 'ok') {
-  const told = await ask(verb);
-  if (told !== wanted) throw new Error(`${verb}: ${told}`);
-}
 
 /** Those who stay: they send, they receive, they watch. */
 function crew(mesh, fleet) {

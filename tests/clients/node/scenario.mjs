@@ -97,3 +97,9 @@ export function ask(verb) {
   console.log(`@${verb}`);
   return new Promise((resolve) => asked.push(resolve));
 }
+
+/** As `ask`, and any answer but the wanted one is a failure. */
+export async function answer(verb, wanted = 'ok') {
+  const told = await ask(verb);
+  if (told !== wanted) throw new Error(`${verb}: ${told}`);
+}
