@@ -23,10 +23,12 @@ impl HelloSaid {
         match self.who.kind {
             Kind::Launched => format!(
                 "{shard} L {} {:?} {}",
-                self.who.member, self.who.key, self.timestamp
+                self.who.member,
+                self.who.key,
+                self.signed()
             ),
             Kind::ThrowAway | Kind::Member => {
-                format!("{shard} H {} {}", self.who.member, self.timestamp)
+                format!("{shard} H {} {}", self.who.member, self.signed())
             }
         }
     }
