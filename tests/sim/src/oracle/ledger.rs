@@ -308,7 +308,7 @@ impl Oracle {
         };
         let known = self.news_ids.get(message_id);
         let found = ledger.due.iter().position(|entry| match known {
-            Some(place) => entry.news == *place && !entry.gone,
+            Some(place) => !entry.gone && self.may_be(entry.news, *place),
             None => {
                 let news = &self.news[entry.news];
                 let lease = self.leases.get(id);
@@ -326,6 +326,15 @@ impl Oracle {
             );
         }
         Ok(found)
+    }
+
+    /// Whether something said to many, which others were told under an id that is known, is this.
+    fn may_be(&self, news: usize, known: usize) -> bool {
+        // Who hides twice has but one place in its row: which of the two it is cannot be seen from
+        // whom it was told first.
+        let (news_of, known_of) = (&self.news[news], &self.news[known]);
+        let twice = matches!(known_of.what, What::Shown(_)) && news_of.id.is_none();
+        news == known || twice && news_of.what == known_of.what && news_of.of == known_of.of
     }
 
     fn take_due(
