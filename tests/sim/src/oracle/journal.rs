@@ -5,6 +5,7 @@ use holdfast_core::ids::{PubKey, Token};
 use holdfast_core::rows::{StoreOp, StoreQuery};
 
 use super::conns::TICK;
+use super::ledger::What;
 use super::mail::Reading;
 use super::told::Due;
 use super::{Cause, Oracle, Step, Verdict, Violation, ensure};
@@ -61,7 +62,7 @@ impl Oracle {
         op: &StoreOp,
         token: Option<Token>,
     ) -> Verdict {
-        self.cursor_noted(op);
+        self.cursor_noted(op)?;
         match op {
             StoreOp::PresencePut(row) => {
                 self.scratch.put.push(row.id.clone());
@@ -84,17 +85,35 @@ impl Oracle {
         Ok(())
     }
 
-    fn cursor_noted(&mut self, op: &StoreOp) {
+    /// A cursor is written down: not beyond what was said to all and is surely not confirmed.
+    fn cursor_noted(&mut self, op: &StoreOp) -> Verdict {
         let (id, cursor) = match op {
             StoreOp::PresencePut(row) => (&row.id, row.cursor),
             StoreOp::PresenceGrace { id, cursor, .. } | StoreOp::PresenceCursor { id, cursor } => {
                 (id, *cursor)
             }
-            _ => return,
+            _ => return Ok(()),
         };
+        let (Some(ledger), Some(lease)) = (self.ledgers.get(id), self.leases.get(id)) else {
+            return Ok(());
+        };
+        let owed = ledger.done.iter().chain(&ledger.due);
+        for entry in owed.filter(|entry| entry.sure && !entry.gone) {
+            let news = &self.news[entry.news];
+            let What::Message(index) = news.what else {
+                continue;
+            };
+            let at = self.messages[index].position;
+            ensure!(
+                at.is_none_or(|at| at > cursor) || !self.sees(id, lease, news),
+                "I4",
+                "{id} has not confirmed what stands at {at:?}, and its cursor is at {cursor:?}"
+            );
+        }
         if let Some(ledger) = self.ledgers.get_mut(id) {
             ledger.noted = cursor;
         }
+        Ok(())
     }
 
     /// A broker that is stopped in order leaves the cursors of all sessions on disk: nobody hears
