@@ -21,6 +21,8 @@ pub struct Settings {
     pub goodbye_timeout: Millis,
     /// Whether messages are confirmed with `client_ack`.
     pub confirm: bool,
+    /// Whether resume tokens are used; without, each hello is signed and checked in full.
+    pub resume: bool,
     /// How many of the newest pushes are remembered, so that each is told once.
     pub remembered: usize,
     /// How many sends may wait for their acknowledgement; one more is refused.
@@ -39,6 +41,7 @@ impl Default for Settings {
             watchdog: Millis::secs(75),
             goodbye_timeout: Millis::secs(5),
             confirm: true,
+            resume: true,
             remembered: 4096,
             unacknowledged: 1024,
             unacknowledged_bytes: 16 << 20,

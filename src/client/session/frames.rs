@@ -34,7 +34,8 @@ impl Session {
         self.phase = Phase::Attached;
         self.failures = 0;
         self.refusal = None;
-        self.resume_token = welcome.resume_token.take();
+        let token = welcome.resume_token.take();
+        self.resume_token = token.filter(|_| self.settings.resume);
         let reattached = welcome.reattached;
         out.push(Output::told(Event::Welcome(welcome)));
         if let Some(standing) = &self.standing {
