@@ -108,10 +108,10 @@ fn op_number(op: &holdfast_core::rows::StoreOp) -> u64 {
         StoreOp::PresenceGrace { until, .. } => 200_u64.wrapping_add_signed(until.0),
         StoreOp::PresenceEnd { at, .. } => 300_u64.wrapping_add_signed(at.0),
         StoreOp::PresenceTold { told, .. } => match told {
-            Told::Join(at) => 350 + 2 * at.0,
-            Told::Leave(at) => 351 + 2 * at.0,
+            Told::Join(at) => 350_u64.wrapping_add(at.0.wrapping_mul(2)),
+            Told::Leave(at) => 351_u64.wrapping_add(at.0.wrapping_mul(2)),
         },
-        StoreOp::PresenceCursor { cursor, .. } => 360 + cursor.0,
+        StoreOp::PresenceCursor { cursor, .. } => 360_u64.wrapping_add(cursor.0),
         StoreOp::PeerStatePut(row) => 400_u64.wrapping_add_signed(row.last_seen_at.0),
         StoreOp::MessageInsert { row, .. } => 500 + row.seq.0,
         StoreOp::MessageDelivered { seq, .. } => 600 + seq.0,
