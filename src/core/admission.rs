@@ -201,15 +201,14 @@ impl Shard {
                 peer.member == member
                     && peer.kind == kind
                     && peer.session_key == key
-                    && (key.is_some() || *peer.session_id == *session_id)
+                    && (key.is_some() || peer.card.session_id() == session_id)
             })
         };
-        let found = self.mesh(mesh)?;
         let Some(key) = key else {
-            let hash = self.identity_hash(member, kind, session_id);
-            return found.by_session_id.get(&hash).copied().filter(is_it);
+            let holder = self.id_holder(mesh, (member, kind, session_id));
+            return holder.filter(is_it);
         };
-        let holder = found.by_session_key.get(&key).copied()?;
+        let holder = self.key_holder(mesh, &key)?;
         if is_it(&holder) {
             return Some(holder);
         }
@@ -223,8 +222,8 @@ impl Shard {
 
     /// A claimed key that another member holds is refused (B3); a proven one wins later.
     fn key_taken(&self, hello: &Hello, (mesh, member): Found) -> Option<Refusal> {
-        let holder = self.mesh(mesh)?.by_session_key.get(&hello.session_key?)?;
-        let holder = self.peers.get_slot(*holder)?;
+        let holder = self.key_holder(mesh, &hello.session_key?)?;
+        let holder = self.peers.get_slot(holder)?;
         let yields = match (hello.kind(), holder.kind) {
             (Kind::Launched, Kind::ThrowAway) => true,
             (Kind::Launched | Kind::ThrowAway | Kind::Member, _) => holder.member == member,
@@ -241,7 +240,7 @@ impl Shard {
     /// key, and a foreign claim to the key it has proven.
     fn rivals(&self, hello: &Hello, (mesh, member): Found) -> Vec<u32> {
         let proven = hello.session_key.filter(|_| hello.kind() == Kind::Launched);
-        let claimant = proven.and_then(|key| self.mesh(mesh)?.by_session_key.get(&key).copied());
+        let claimant = proven.and_then(|key| self.key_holder(mesh, &key));
         let claimant = claimant.filter(|slot| {
             self.peers
                 .get_slot(*slot)
@@ -259,12 +258,7 @@ impl Shard {
 
     /// The session of that member and kind that goes by the session id of the hello.
     pub(crate) fn holder_of_id(&self, hello: &Hello, (mesh, member): Found) -> Option<u32> {
-        let kind = hello.kind();
-        let hash = self.identity_hash(member, kind, &hello.session_id);
-        let holder = self.mesh(mesh)?.by_session_id.get(&hash).copied()?;
-        let peer = self.peers.get_slot(holder)?;
-        (peer.member == member && peer.kind == kind && *peer.session_id == *hello.session_id)
-            .then_some(holder)
+        self.id_holder(mesh, (member, hello.kind(), &hello.session_id))
     }
 
     /// Sends the error and closes.

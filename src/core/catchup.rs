@@ -139,8 +139,8 @@ impl Shard {
             peer.outbox.begin_attachment();
             let known = Knowledge {
                 order: peer.order,
-                heard: peer.about.heard,
-                known: peer.about.known,
+                heard: peer.heard,
+                known: peer.known,
             };
             let mut walk = Walk::new(peer.cursor, written, known);
             // What is gone it has been told of.
@@ -159,7 +159,7 @@ impl Shard {
         {
             let walk = peer.walk.take();
             let read = walk.as_ref().map_or(written, |walk| walk.next);
-            peer.about.known = peer.about.known.max(read);
+            peer.known = peer.known.max(read);
             if let Some(walk) = walk {
                 peer.walked(&walk);
             }
@@ -185,7 +185,7 @@ impl Shard {
     pub(crate) fn log_reaches(&self, slot: u32) -> bool {
         self.peers.get_slot(slot).is_none_or(|peer| {
             self.mesh(peer.mesh)
-                .is_none_or(|mesh| mesh.log.reaches(peer.cursor, peer.about.heard))
+                .is_none_or(|mesh| mesh.log.reaches(peer.cursor, peer.heard))
         })
     }
 
@@ -244,7 +244,7 @@ impl Shard {
         let peer = self.peers.get_slot(slot)?;
         let walk = peer.walk.as_ref()?;
         let log = &self.mesh(peer.mesh)?.log;
-        let passed = peer.about.passed.as_deref();
+        let passed = peer.rare.as_ref().map(|rare| &rare.passed);
         let (mut next, mut news) = (walk.next, None);
         let found = loop {
             let Some(entry) = log.after(next) else {

@@ -49,7 +49,7 @@ impl Shard {
             return false;
         };
         let member = found.by_key.get(key).and_then(|ix| self.member(*ix));
-        found.by_session_key.contains_key(key)
+        self.key_holder(mesh, key).is_some()
             || member.is_some_and(|member| !member.sessions.is_empty())
     }
 
@@ -73,7 +73,7 @@ impl Shard {
     /// of the member's online sessions the first in rank.
     pub(crate) fn designated(&self, mesh: MeshIx, mail: &Mail) -> Option<u32> {
         let found = self.mesh(mesh)?;
-        if let Some(slot) = found.by_session_key.get(&mail.target).copied() {
+        if let Some(slot) = self.key_holder(mesh, &mail.target) {
             // The sender itself may have inherited the key.
             let holder = self.peers.get_slot(slot)?;
             return (!self.is_sender(holder, mail)).then_some(slot);
@@ -98,7 +98,7 @@ impl Shard {
     fn is_sender(&self, peer: &PeerConn, mail: &Mail) -> bool {
         // A row read back does not tell which of a member's key-less sessions sent it.
         if let Some(presence_id) = &mail.sender_presence {
-            return *presence_id == peer.presence_id;
+            return **presence_id == *peer.presence_id();
         }
         let member_key = self.member(peer.member).map(|m| m.key);
         member_key == Some(mail.sender_member) && peer.session_key == mail.sender_session
@@ -178,9 +178,7 @@ impl Shard {
 
     /// The keys whose mail a session may take: its own, if it holds it, and its member's.
     pub(crate) fn mail_keys(&self, slot: u32, peer: &PeerConn) -> [Option<PubKey>; 2] {
-        let held = |key: &PubKey| {
-            self.mesh(peer.mesh).and_then(|m| m.by_session_key.get(key)) == Some(&slot)
-        };
+        let held = |key: &PubKey| self.key_holder(peer.mesh, key) == Some(slot);
         [
             peer.session_key.filter(held),
             self.member(peer.member).map(|m| m.key),
@@ -225,10 +223,9 @@ impl Shard {
     ) -> bytes::Bytes {
         let siblings = target.is_some_and(|key| {
             let owner = self.mesh(mesh).and_then(|m| {
-                let by_session = m
-                    .by_session_key
-                    .get(key)
-                    .and_then(|s| self.peers.get_slot(*s));
+                let by_session = self
+                    .key_holder(mesh, key)
+                    .and_then(|slot| self.peers.get_slot(slot));
                 by_session
                     .map(|peer| peer.member)
                     .or_else(|| m.by_key.get(key).copied())
@@ -287,6 +284,8 @@ impl Shard {
             return;
         };
         let (member_key, abandoned) = (member.key, member.sessions.is_empty());
+        let own = gone.session_key;
+        let heir = own.and_then(|key| self.key_holder(gone.mesh, &key));
         let Some(mesh) = self.mesh_mut(gone.mesh) else {
             return;
         };
@@ -296,9 +295,7 @@ impl Shard {
                 .put_back(mail);
         }
         // With nobody present to take it, mail needs no memory: the rows are on disk.
-        let own = gone
-            .session_key
-            .filter(|key| !mesh.by_session_key.contains_key(key));
+        let own = own.filter(|_| heir.is_none());
         let idle = own.into_iter().chain(abandoned.then_some(member_key));
         for key in idle {
             if let Some(mailbox) = mesh.mailboxes.get_mut(&key) {
@@ -308,8 +305,6 @@ impl Shard {
                 }
             }
         }
-        let mesh = self.mesh(gone.mesh);
-        let heir = mesh.and_then(|m| m.by_session_key.get(&gone.session_key?).copied());
         if let Some(heir) = heir {
             self.drain(t, heir);
         }

@@ -154,12 +154,12 @@ impl Shard {
             Lease::Grace(until) => ("grace", Some(until.since(now.mono).0)),
         };
         PeerView {
-            presence_id: peer.presence_id.to_string(),
+            presence_id: peer.presence_id().to_owned(),
             pubkey: peer
                 .session_key
                 .map_or_else(|| member_pubkey.clone(), |key| key.to_string()),
             member_pubkey,
-            display_name: peer.name.to_string(),
+            display_name: peer.name().to_owned(),
             peer_role: peer.role().name(),
             lease,
             grace_left_ms,

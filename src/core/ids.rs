@@ -49,6 +49,30 @@ impl Position {
     }
 }
 
+/// A place that something has if the log tells of it; no larger than a place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InLog(Position);
+
+impl InLog {
+    /// The place, if it has one.
+    pub(crate) fn at(self) -> Option<Position> {
+        // No process begins at the zeroth place.
+        (self.0 > Position(0)).then_some(self.0)
+    }
+}
+
+impl From<Option<Position>> for InLog {
+    fn from(at: Option<Position>) -> Self {
+        Self(at.unwrap_or_default())
+    }
+}
+
+impl From<Position> for InLog {
+    fn from(at: Position) -> Self {
+        Self(at)
+    }
+}
+
 /// What others are told of a presence has an id that can be made again: who hears it once more
 /// after a crash can tell that it is the same. Written in the form of a random UUID (RFC 9562 §5.4),
 /// as clients know it.

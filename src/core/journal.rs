@@ -1,10 +1,12 @@
 //! Rows as a journal of what peers were told (design.md §6): from a session to its row, and back.
 
+use crate::card::{Card, Details};
 use crate::ids::Position;
-use crate::peer::{About, Kind, Lease, MemberIx, MeshIx, OwedJoin, PeerConn};
+use crate::peer::{Kind, Lease, MemberIx, MeshIx, OwedJoin, PeerConn, Rare};
 use crate::rows::{AuditRow, PeerStateRow, PresenceRow, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::time::Mono;
+use crate::wire::frames::Profile;
 
 impl Shard {
     /// Ends the row, and tells others when that is durable: told sooner, they would be told again
@@ -12,7 +14,7 @@ impl Shard {
     pub(crate) fn record_end(&mut self, t: &mut Turn<'_>, peer: &PeerConn) {
         let ended = self.stamp();
         let end = StoreOp::PresenceEnd {
-            id: peer.presence_id.to_string(),
+            id: peer.presence_id().to_owned(),
             at: t.now.wall,
             ended,
         };
@@ -40,7 +42,7 @@ impl Shard {
             mesh_id: mesh.id.to_string(),
             event_type,
             actor_member_id: self.member(actor.member).map(|m| m.id.to_string()),
-            actor_display_name: Some(actor.name.to_string()),
+            actor_display_name: Some(actor.name().to_owned()),
             payload,
             created_at: t.now.wall,
         })));
@@ -55,46 +57,46 @@ impl Shard {
 
     /// The whole row of a session, as it is now.
     pub(crate) fn presence_row(&self, t: &Turn<'_>, peer: &PeerConn) -> PresenceRow {
-        let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+        let text = |text: Option<&str>| text.map(str::to_owned);
         let lease_until = match peer.lease {
             Lease::Online(_) => None,
             Lease::Grace(until) => Some(t.now.wall.after(until.since(t.now.mono))),
         };
         let (mesh_id, member_id) = self.row_ids(peer);
         PresenceRow {
-            id: peer.presence_id.to_string(),
+            id: peer.presence_id().to_owned(),
             mesh_id,
             member_id,
-            session_id: peer.session_id.to_string(),
+            session_id: peer.card.session_id().to_owned(),
             session_pubkey: peer.session_key,
             role: peer.role(),
-            display_name: peer.name.to_string(),
-            pid: peer.about.pid,
+            display_name: peer.name().to_owned(),
+            pid: peer.pid,
             cwd: peer.cwd.to_string(),
-            hostname: text(&peer.about.hostname),
-            peer_type: text(&peer.about.peer_type),
-            channel: text(&peer.about.channel),
-            model: text(&peer.about.model),
+            hostname: text(peer.card.hostname()),
+            peer_type: text(peer.card.peer_type()),
+            channel: text(peer.card.channel()),
+            model: text(peer.card.model()),
             status: peer.status,
             status_source: peer.status_source,
             status_at: peer.status_at,
-            summary: text(&peer.summary),
-            groups: peer.groups.clone(),
+            summary: text(peer.card.summary()),
+            groups: peer.card.groups().to_vec(),
             visible: peer.visible,
-            profile: serde_json::to_string(&peer.about.profile).unwrap_or_default(),
+            profile: peer.profile_text(),
             connected_at: peer.connected_at,
             last_ping_at: t.now.wall_at(peer.last_seen),
             lease_until,
             generation: peer.attaches,
-            attested_until: peer.attested_until,
+            attested_until: peer.attested_until.end(),
             boot_epochs: peer.boot_epochs,
             grace: Some(peer.grace),
             began: Position(peer.order),
-            joined: peer.about.joined,
-            shown: peer.about.shown,
+            joined: peer.joined.at(),
+            shown: peer.shown.at(),
             cursor: peer.cursor,
-            heard: peer.about.heard,
-            known: peer.about.known,
+            heard: peer.heard,
+            known: peer.known,
         }
     }
 
@@ -123,13 +125,7 @@ impl Shard {
         if peer.kind != Kind::Member {
             return;
         }
-        let reported: crate::rows::Stats = peer
-            .about
-            .stats
-            .as_deref()
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default();
-        let added = reported.minus(&std::mem::replace(&mut peer.about.stats_saved, reported));
+        let added = peer.rare.as_mut().map(|rare| rare.stats_to_save());
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
@@ -138,20 +134,20 @@ impl Shard {
         let row = PeerStateRow {
             mesh_id,
             member_id,
-            groups: peer.groups.clone(),
-            profile: serde_json::to_string(&peer.about.profile).unwrap_or_default(),
+            groups: peer.card.groups().to_vec(),
+            profile: peer.profile_text(),
             visible: peer.visible,
             last_summary: peer
-                .summary
-                .as_deref()
+                .card
+                .summary()
                 .filter(|summary| !summary.is_empty())
                 .map(str::to_owned)
                 .or_else(|| earlier.and_then(|row| row.last_summary.clone())),
-            last_display_name: Some(peer.name.to_string()),
+            last_display_name: Some(peer.name().to_owned()),
             stats: earlier
                 .map(|row| row.stats)
                 .unwrap_or_default()
-                .plus(&added),
+                .plus(&added.unwrap_or_default()),
             last_seen_at: t.now.wall,
         };
         let member = peer.member;
@@ -184,13 +180,17 @@ impl Shard {
             .is_none()
             .then(|| Box::new(OwedJoin { frame: None }));
         let unseen = t.now.wall.since(row.last_ping_at);
-        let about = self.about_of_row(t, &row);
+        let (heard, known) = self.heard_of_row(&row);
+        let profile = serde_json::from_str(&row.profile).unwrap_or_default();
+        let profile = (profile != Profile::default()).then(|| Rare {
+            profile,
+            ..Rare::default()
+        });
+        let card = card_of_row(&row);
         Ok(PeerConn {
-            presence_id: row.id.into(),
             mesh,
             member,
             kind,
-            session_id: row.session_id.into(),
             session_key: row.session_pubkey,
             lease: Lease::Grace(until),
             grace: self.config.grace_of(row.grace),
@@ -198,28 +198,31 @@ impl Shard {
             order: row.began.0,
             attached: 0,
             attaches: row.generation,
-            name: row.display_name.into(),
+            card,
             cwd: row.cwd.into(),
-            about: Box::new(about),
+            pid: row.pid,
             status: row.status,
             status_source: row.status_source,
             status_at: row.status_at,
             working_timer: None,
-            summary: row.summary.map(String::into_boxed_str),
-            groups: row.groups,
             visible: row.visible,
             connected_at: row.connected_at,
             last_seen: Mono(t.now.mono.0.saturating_sub(unseen.0)),
-            last_ping: None,
-            attested_until: row.attested_until,
+            last_ping: Mono::default(),
+            attested_until: row.attested_until.into(),
             boot_epochs: row.boot_epochs,
             owed,
             watermark_timer: None,
             outbox: crate::outbox::Outbox::default(),
+            joined: row.joined.into(),
+            shown: row.shown.into(),
             cursor: row.cursor,
+            noted: (row.cursor, t.now.mono),
+            heard,
+            known,
             walk: None,
             replies: crate::replies::Replies::default(),
-            rivalry: None,
+            rare: profile.map(Box::new),
         })
     }
 
@@ -231,27 +234,27 @@ impl Shard {
         active.then_some((mesh, member))
     }
 
-    /// What a stored row says of its client, and of what that client has heard.
-    fn about_of_row(&self, t: &Turn<'_>, row: &PresenceRow) -> About {
+    /// Up to where the client of a stored row has heard who came and went, and was written the log.
+    fn heard_of_row(&self, row: &PresenceRow) -> (Position, Position) {
         // Who was online has heard all that was told before; who was away, up to its cursor.
-        let (heard, known) = match row.lease_until {
+        match row.lease_until {
             None => (self.booted, self.booted),
             Some(_) => (row.heard, row.known),
-        };
-        let text = |text: &Option<String>| text.as_deref().map(Into::into);
-        About {
-            pid: row.pid,
-            hostname: text(&row.hostname),
-            peer_type: text(&row.peer_type),
-            channel: text(&row.channel),
-            model: text(&row.model),
-            profile: serde_json::from_str(&row.profile).unwrap_or_default(),
-            joined: row.joined,
-            shown: row.shown,
-            heard,
-            known,
-            noted: (row.cursor, t.now.mono),
-            ..About::default()
         }
     }
+}
+
+fn card_of_row(row: &PresenceRow) -> Card {
+    let text = |text: &Option<String>| text.as_deref().map(Into::into);
+    Card::of(&Details {
+        presence_id: row.id.as_str().into(),
+        session_id: row.session_id.as_str().into(),
+        name: row.display_name.as_str().into(),
+        summary: text(&row.summary),
+        hostname: text(&row.hostname),
+        peer_type: text(&row.peer_type),
+        channel: text(&row.channel),
+        model: text(&row.model),
+        groups: row.groups.clone(),
+    })
 }

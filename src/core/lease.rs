@@ -12,14 +12,13 @@ use crate::marks::{Mark, mark};
 use crate::peer::{Kind, Lease, PeerConn};
 use crate::rows::{EndedRow, PresenceRow, StoreOp};
 use crate::shard::{Shard, Timer, Turn};
-use crate::time::Millis;
+use crate::time::{Millis, Mono};
 
 impl Shard {
     /// none -> Online, or Grace at boot: enters a new session; the caller announces it.
     pub(crate) fn enter(&mut self, t: &mut Turn<'_>, peer: PeerConn) -> PeerHandle {
         let (mesh_ix, member_ix) = (peer.mesh, peer.member);
         let (order, key, kind) = (peer.order, peer.session_key, peer.kind);
-        let identity = self.session_id_hash(&peer);
         let cwd = std::rc::Rc::clone(&peer.cwd);
         let handle = self.peers.insert(peer);
         let cwd = self.cwds.enter(&cwd, order, handle.slot);
@@ -28,14 +27,12 @@ impl Shard {
         }
         if let Some(mesh) = self.mesh_mut(mesh_ix) {
             mesh.roster.insert(order, handle.slot);
-            mesh.by_session_id.insert(identity, handle.slot);
-            if let Some(key) = key {
-                // A proven key outranks a claimed one (B3).
-                let held = mesh.by_session_key.contains_key(&key);
-                if !held || kind == Kind::Launched {
-                    mesh.by_session_key.insert(key, handle.slot);
-                }
-            }
+        }
+        self.hold_id(handle.slot);
+        // A proven key outranks a claimed one (B3).
+        let held = key.is_some_and(|key| self.key_holder(mesh_ix, &key).is_some());
+        if !held || kind == Kind::Launched {
+            self.hold_key(handle.slot);
         }
         if let Some(member) = self.member_mut(member_ix) {
             member.sessions.insert(order, handle.slot);
@@ -43,7 +40,7 @@ impl Shard {
         if let Some(peer) = self.peers.get_slot(handle.slot) {
             t.observe(Event::LeaseBegan {
                 peer: handle,
-                presence_id: peer.presence_id.to_string(),
+                presence_id: peer.presence_id().to_owned(),
                 mesh_id: self
                     .mesh(mesh_ix)
                     .map(|m| m.id.to_string())
@@ -69,7 +66,7 @@ impl Shard {
         let before = std::mem::replace(&mut peer.attached, attached);
         peer.attaches = peer.attaches.saturating_add(1);
         peer.last_seen = t.now.mono;
-        peer.last_ping = None;
+        peer.last_ping = Mono::default();
         peer.boot_epochs = 0;
         peer.replies.clear();
         let (member, kind) = (peer.member, peer.kind);
@@ -102,7 +99,7 @@ impl Shard {
 
     fn observe_reattached(&self, t: &mut Turn<'_>, handle: PeerHandle, takeover: bool) {
         if let Some(peer) = self.peers.get(handle) {
-            let presence_id = peer.presence_id.to_string();
+            let presence_id = peer.presence_id().to_owned();
             t.observe(Event::Reattached {
                 peer: handle,
                 presence_id,
@@ -160,9 +157,10 @@ impl Shard {
         peer.lease = Lease::Grace(until);
         peer.lease_timer = Some(self.wheel.insert(until, Timer::Grace(slot)));
         peer.replies.clear();
-        let id = peer.presence_id.to_string();
+        peer.rest(t.now.mono);
+        let id = peer.presence_id().to_owned();
         let last_ping_at = t.now.wall_at(peer.last_seen);
-        let (cursor, heard, known) = (peer.cursor, peer.about.heard, peer.about.known);
+        let (cursor, heard, known) = (peer.cursor, peer.heard, peer.known);
         let (member, kind, attached) = (peer.member, peer.kind, peer.attached);
         if let Some(member) = self.member_mut(member) {
             member.online_mut(kind).remove(&attached);
@@ -221,7 +219,7 @@ impl Shard {
         self.leave_indexes(slot, &peer);
         let unconfirmed = peer.outbox.take_all();
         self.record_end(t, &peer);
-        let presence_id = peer.presence_id.to_string();
+        let presence_id = peer.presence_id().to_owned();
         t.observe(Event::LeaseEnded {
             peer: handle,
             presence_id,
@@ -232,7 +230,8 @@ impl Shard {
 
     fn leave_indexes(&mut self, slot: u32, peer: &PeerConn) {
         self.cwds.leave(&peer.cwd, peer.order);
-        let identity = self.session_id_hash(peer);
+        let who = (peer.member, peer.kind, peer.card.session_id());
+        self.drop_id(peer.mesh, slot, who);
         if let Some(member) = self.member_mut(peer.member) {
             member.sessions.remove(&peer.order);
             member.online_mut(peer.kind).remove(&peer.attached);
@@ -242,22 +241,13 @@ impl Shard {
             return;
         };
         mesh.roster.remove(&peer.order);
-        if mesh.by_session_id.get(&identity) == Some(&slot) {
-            mesh.by_session_id.remove(&identity);
-        }
-        if let Some(key) = peer.session_key {
-            mesh.known.remember(key, peer.member);
-        }
-        if let Some(key) = peer.session_key
-            && mesh.by_session_key.get(&key) == Some(&slot)
+        let Some(key) = peer.session_key else { return };
+        mesh.known.remember(key, peer.member);
+        if self.drop_key(peer.mesh, slot, &key)
+            && let Some(heir) = heir
         {
-            match heir {
-                Some(heir) => {
-                    mark(Mark::KeyInherited);
-                    mesh.by_session_key.insert(key, heir)
-                }
-                None => mesh.by_session_key.remove(&key),
-            };
+            mark(Mark::KeyInherited);
+            self.hold_key(heir);
         }
     }
 
@@ -273,21 +263,6 @@ impl Shard {
                 other.kind == Kind::ThrowAway && other.session_key == peer.session_key
             })
         })
-    }
-
-    /// Hash under which a session is found by (member, kind, session id).
-    pub(crate) fn session_id_hash(&self, peer: &PeerConn) -> u64 {
-        self.identity_hash(peer.member, peer.kind, &peer.session_id)
-    }
-
-    /// See [`Self::session_id_hash`].
-    pub(crate) fn identity_hash(
-        &self,
-        member: crate::peer::MemberIx,
-        kind: Kind,
-        session_id: &str,
-    ) -> u64 {
-        std::hash::BuildHasher::hash_one(&self.hasher, (member, kind, session_id))
     }
 
     /// boot -> none: a row whose member was revoked meanwhile.
@@ -321,7 +296,7 @@ impl Shard {
             Err(row) => return self.not_restored(t, &row),
         };
         mark(Mark::Restored);
-        let id = peer.presence_id.to_string();
+        let id = peer.presence_id().to_owned();
         let handle = self.enter(t, peer);
         let Some(peer) = self.peers.get_mut(handle) else {
             return;
@@ -338,8 +313,8 @@ impl Shard {
             until: t.now.wall.after(left),
             last_ping_at: t.now.wall_at(peer.last_seen),
             cursor: peer.cursor,
-            heard: peer.about.heard,
-            known: peer.about.known,
+            heard: peer.heard,
+            known: peer.known,
         });
     }
 }

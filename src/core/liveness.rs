@@ -39,9 +39,9 @@ impl Shard {
         };
         peer.last_seen = t.now.mono;
         if peer
-            .rivalry
+            .rare
             .as_ref()
-            .is_some_and(|rivalry| rivalry.challenger.is_some())
+            .is_some_and(|rare| rare.rivalry.challenger.is_some())
         {
             self.incumbent_answered(t, handle.slot);
         }
@@ -109,7 +109,9 @@ impl Shard {
             return;
         }
         // The first ping comes early, so that sessions that attached together part.
-        if peer.last_ping.is_none() || t.now.mono >= peer.ping_due(ping_interval) {
+        if peer.outbox.pinged() == Position::default() || t.now.mono >= peer.ping_due(ping_interval)
+        {
+            peer.rest(t.now.mono);
             self.ping_watermark(t, handle);
         }
         let Some(peer) = self.peers.get_mut(handle) else {
@@ -170,7 +172,7 @@ impl Shard {
             return;
         };
         if let Lease::Online(conn) = peer.lease {
-            peer.last_ping = Some(t.now.mono);
+            peer.last_ping = t.now.mono;
             peer.outbox.ping(written);
             if let Some(walk) = &mut peer.walk {
                 walk.pinged = walk.next;

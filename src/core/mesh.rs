@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::Hasher;
 use crate::bucket::Bucket;
 use crate::ids::{PubKey, Token};
+use crate::index::Index;
 use crate::known::Known;
 use crate::log::Log;
 use crate::mailbox::Mailbox;
@@ -33,9 +34,9 @@ pub(crate) struct Mesh {
     /// Session keys that were present once.
     pub(crate) known: Known,
     /// Which session is reached by a session key.
-    pub(crate) by_session_key: HashMap<PubKey, u32, Hasher>,
-    /// Sessions by the hash of (member, kind, session id), checked on use.
-    pub(crate) by_session_id: HashMap<u64, u32, Hasher>,
+    pub(crate) by_session_key: Index,
+    /// Which session of a member and kind goes by a session id.
+    pub(crate) by_session_id: Index,
     /// Ends that others have not been told of, by the operation that each waits for.
     pub(crate) farewells: VecDeque<(Token, Farewell)>,
     /// Undelivered direct messages by the key they are for; no entry means none.
@@ -65,8 +66,8 @@ impl Mesh {
             members: Vec::new(),
             roster: BTreeMap::new(),
             known: Known::new(hasher),
-            by_session_key: HashMap::with_hasher(hasher.clone()),
-            by_session_id: HashMap::with_hasher(hasher.clone()),
+            by_session_key: Index::default(),
+            by_session_id: Index::default(),
             farewells: VecDeque::new(),
             mailboxes: HashMap::with_hasher(hasher.clone()),
             log: Log::default(),

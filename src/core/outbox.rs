@@ -37,35 +37,77 @@ struct Written {
 /// Messages of one session, in the order written, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    written: VecDeque<Written>,
-    bytes: usize,
-    /// How many of them have been written to the present socket.
-    rewritten: usize,
+    /// Allocated by the first message, given up by [`Outbox::rest`].
+    queue: Option<Box<Queue>>,
     /// Where the last ping of this attachment was.
     pinged: Position,
     /// The last of them that came back.
     ponged: Position,
-    since_ping: usize,
+    /// Messages since the last ping.
+    since_ping: u32,
     acknowledges: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    written: VecDeque<Written>,
+    bytes: usize,
+    /// How many of them have been written to the present socket.
+    rewritten: usize,
+}
+
+impl Queue {
+    fn has_room(&self) -> bool {
+        self.written.len() < OUTBOX_MESSAGES_MAX && self.bytes < OUTBOX_BYTES_MAX
+    }
+
+    fn position(&self, seq: Seq) -> Option<usize> {
+        self.written.iter().position(|w| w.mail.seq == seq)
+    }
+
+    fn remove(&mut self, index: usize) -> Option<Mail> {
+        let written = self.written.remove(index)?;
+        self.bytes -= written.mail.frame.len();
+        if index < self.rewritten {
+            self.rewritten -= 1;
+        }
+        Some(written.mail)
+    }
+
+    /// What a watermark confirms, but for the newest `keep`, unless that leaves no room.
+    fn confirm(&mut self, watermark: Position, keep: usize) -> Vec<Mail> {
+        let mut confirmed = Vec::new();
+        let full = !self.has_room();
+        while let Some(front) = self.written.front().filter(|_| self.rewritten > 0) {
+            if front.mark > watermark || (self.written.len() <= keep && !full) {
+                break;
+            }
+            confirmed.extend(self.remove(0));
+        }
+        confirmed
+    }
 }
 
 impl Outbox {
     /// Whether another message may be written.
     pub(crate) fn has_room(&self) -> bool {
-        self.written.len() < OUTBOX_MESSAGES_MAX && self.bytes < OUTBOX_BYTES_MAX
+        self.queue.as_ref().is_none_or(|queue| queue.has_room())
     }
 
     /// Takes a message that is being written now.
     pub(crate) fn push(&mut self, mail: Mail, mark: Position) {
-        self.bytes += mail.frame.len();
-        self.written.push_back(Written { mail, mark });
-        self.rewritten = self.written.len();
-        self.since_ping += 1;
+        let queue = self.queue.get_or_insert_default();
+        queue.bytes += mail.frame.len();
+        queue.written.push_back(Written { mail, mark });
+        queue.rewritten = queue.written.len();
+        self.since_ping = self.since_ping.saturating_add(1);
     }
 
     /// A new attachment: its socket has been written nothing.
     pub(crate) fn begin_attachment(&mut self) {
-        self.rewritten = 0;
+        if let Some(queue) = &mut self.queue {
+            queue.rewritten = 0;
+        }
         self.pinged = Position::default();
         self.ponged = Position::default();
         self.since_ping = 0;
@@ -73,17 +115,18 @@ impl Outbox {
 
     /// The next unconfirmed message that the present socket has not been written.
     pub(crate) fn next_rewrite(&self) -> Option<Seq> {
-        self.written
-            .get(self.rewritten)
-            .map(|written| written.mail.seq)
+        let queue = self.queue.as_ref()?;
+        let written = queue.written.get(queue.rewritten)?;
+        Some(written.mail.seq)
     }
 
     /// Writes that message again, under the same id.
     pub(crate) fn rewrite(&mut self, mark: Position) -> Option<Bytes> {
-        let written = self.written.get_mut(self.rewritten)?;
+        let queue = self.queue.as_mut()?;
+        let written = queue.written.get_mut(queue.rewritten)?;
         written.mark = mark;
-        self.rewritten += 1;
-        self.since_ping += 1;
+        queue.rewritten += 1;
+        self.since_ping = self.since_ping.saturating_add(1);
         Some(written.mail.frame.clone())
     }
 
@@ -93,7 +136,7 @@ impl Outbox {
         self.since_ping = 0;
     }
 
-    /// Where the last ping of this attachment was.
+    /// Where the last ping of this attachment was; the zeroth place if there was none.
     pub(crate) fn pinged(&self) -> Position {
         self.pinged
     }
@@ -111,17 +154,17 @@ impl Outbox {
     /// Whether so much was written since the last ping that waiting for the next one would stall.
     /// For its bytes one ping is under way at a time: a client may take many at once for an attack.
     pub(crate) fn wants_ping(&self) -> bool {
-        let heavy = self.bytes >= OUTBOX_BYTES_MAX / 2;
-        self.since_ping >= OUTBOX_MESSAGES_MAX / 2
+        let bytes = self.queue.as_ref().map_or(0, |queue| queue.bytes);
+        let heavy = bytes >= OUTBOX_BYTES_MAX / 2;
+        self.since_ping as usize >= OUTBOX_MESSAGES_MAX / 2
             || (self.unpinged() && heavy && !self.awaits_pong())
     }
 
     /// A pong of the current attachment returned `watermark`; gives what that confirms. A
     /// watermark never sent confirms nothing.
     pub(crate) fn pong(&mut self, watermark: Position) -> Vec<Mail> {
-        let mut confirmed = Vec::new();
         if watermark > self.pinged {
-            return confirmed;
+            return Vec::new();
         }
         self.ponged = self.ponged.max(watermark);
         // A client that acks keeps its word for the newest half of the bound; the watermark
@@ -131,39 +174,26 @@ impl Outbox {
         } else {
             0
         };
-        let full = !self.has_room();
-        while let Some(front) = self.written.front().filter(|_| self.rewritten > 0) {
-            if front.mark > watermark || (self.written.len() <= keep && !full) {
-                break;
-            }
-            confirmed.extend(self.remove(0));
-        }
-        confirmed
-    }
-
-    fn remove(&mut self, index: usize) -> Option<Mail> {
-        let written = self.written.remove(index)?;
-        self.bytes -= written.mail.frame.len();
-        if index < self.rewritten {
-            self.rewritten -= 1;
-        }
-        Some(written.mail)
+        let queue = self.queue.as_mut();
+        queue.map_or_else(Vec::new, |queue| queue.confirm(watermark, keep))
     }
 
     /// The client acknowledged by broker id or by its sender's id; gives the messages meant. If the
     /// broker's id is held it decides: senders choose theirs, and two may choose the same.
     pub(crate) fn acknowledge(&mut self, seq: Option<Seq>, client_id: Option<&str>) -> Vec<Mail> {
         self.acknowledges = true;
+        let Some(queue) = &mut self.queue else {
+            return Vec::new();
+        };
         // Almost always the oldest, so the search ends early.
-        let named = seq.and_then(|seq| self.written.iter().position(|w| w.mail.seq == seq));
-        if let Some(index) = named {
-            return self.remove(index).into_iter().collect();
+        if let Some(index) = seq.and_then(|seq| queue.position(seq)) {
+            return queue.remove(index).into_iter().collect();
         }
         let mut confirmed = Vec::new();
         let mut index = 0;
-        while let Some(written) = self.written.get(index).filter(|_| client_id.is_some()) {
+        while let Some(written) = queue.written.get(index).filter(|_| client_id.is_some()) {
             if written.mail.client_message_id.as_deref() == client_id {
-                confirmed.extend(self.remove(index));
+                confirmed.extend(queue.remove(index));
             } else {
                 index += 1;
             }
@@ -173,19 +203,25 @@ impl Outbox {
 
     /// Whether a message is written and unconfirmed.
     pub(crate) fn holds(&self, seq: Seq) -> bool {
-        self.written.iter().any(|written| written.mail.seq == seq)
+        let queue = self.queue.as_ref();
+        queue.is_some_and(|queue| queue.position(seq).is_some())
     }
 
     /// Gives everything up: the lease ended.
     pub(crate) fn take_all(&mut self) -> Vec<Mail> {
-        self.bytes = 0;
-        self.rewritten = 0;
-        self.written.drain(..).map(|written| written.mail).collect()
+        let queue = self.queue.take().unwrap_or_default();
+        let mails = queue.written.into_iter().map(|written| written.mail);
+        mails.collect()
     }
 
     /// Messages unconfirmed.
     pub(crate) fn len(&self) -> usize {
-        self.written.len()
+        self.queue.as_ref().map_or(0, |queue| queue.written.len())
+    }
+
+    /// Nothing happens for a while: needs no memory if nothing is unconfirmed.
+    pub(crate) fn rest(&mut self) {
+        self.queue.take_if(|queue| queue.written.is_empty());
     }
 }
 

@@ -39,10 +39,13 @@ impl Passed {
             .any(|span| joined > span.after && joined <= span.upto && left <= span.horizon)
     }
 
-    /// Everything up to there is confirmed. Gives whether anything remains.
-    pub(crate) fn confirm(&mut self, cursor: Position) -> bool {
+    /// Everything up to there is confirmed.
+    pub(crate) fn confirm(&mut self, cursor: Position) {
         self.spans.retain(|span| span.horizon > cursor);
-        !self.spans.is_empty()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.spans.is_empty()
     }
 }
 
@@ -70,9 +73,10 @@ mod tests {
     fn it_is_kept_until_the_leaves_are_confirmed() {
         let mut passed = Passed::default();
         passed.note((at(10), at(20)), at(30));
-        assert!(passed.confirm(at(29)));
+        passed.confirm(at(29));
         assert!(passed.holds(at(15), at(30)));
-        assert!(!passed.confirm(at(30)));
+        passed.confirm(at(30));
+        assert!(passed.is_empty());
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::attachment::Challenger;
-use crate::ids::{ConnId, Position, PubKey};
+use crate::card::Card;
+use crate::ids::{ConnId, InLog, Position, PubKey};
 use crate::log::Walk;
 use crate::outbox::Outbox;
 use crate::passed::Passed;
 use crate::replies::Replies;
-use crate::rows::{Group, PeerRole, Stats, Status, StatusSource};
-use crate::time::{Millis, Mono, Wall};
+use crate::rows::{PeerRole, Stats, Status, StatusSource};
+use crate::time::{Millis, Mono, Until, Wall};
 use crate::wheel::TimerKey;
 use crate::wire::frames::Profile;
 
@@ -43,32 +44,17 @@ pub(crate) enum Kind {
     Member,
 }
 
-/// What a session shows of its client, each only for people.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct About {
-    pub(crate) pid: i64,
-    pub(crate) hostname: Option<Box<str>>,
-    pub(crate) peer_type: Option<Box<str>>,
-    pub(crate) channel: Option<Box<str>>,
-    pub(crate) model: Option<Box<str>>,
+/// What few sessions have.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
     pub(crate) profile: Profile,
     /// As reported last, JSON object text.
     pub(crate) stats: Option<Box<str>>,
     /// What of the reported stats has been added to the member's saved state.
     pub(crate) stats_saved: Stats,
-    /// Where the log tells of its join.
-    pub(crate) joined: Option<Position>,
-    /// Where the log last tells of its visibility.
-    pub(crate) shown: Option<Position>,
-    /// Up to where it is taken to have heard who came and went: beyond its cursor only after a
-    /// restart of the broker.
-    pub(crate) heard: Position,
-    /// Up to where its sockets were written the log, whether it confirmed it or not.
-    pub(crate) known: Position,
     /// What its walks passed over, until it has confirmed that they did.
-    pub(crate) passed: Option<Box<Passed>>,
-    /// The cursor as its row has it, and since when.
-    pub(crate) noted: (Position, Mono),
+    pub(crate) passed: Passed,
+    pub(crate) rivalry: Rivalry,
 }
 
 /// A session's takeovers of late, to damp two hosts that fight over one key (design.md §8.1).
@@ -93,11 +79,9 @@ pub(crate) struct OwedJoin {
 /// One session.
 #[derive(Debug)]
 pub(crate) struct PeerConn {
-    pub(crate) presence_id: Box<str>,
     pub(crate) mesh: MeshIx,
     pub(crate) member: MemberIx,
     pub(crate) kind: Kind,
-    pub(crate) session_id: Box<str>,
     pub(crate) session_key: Option<PubKey>,
     pub(crate) lease: Lease,
     /// How long it stays present without a socket.
@@ -110,32 +94,73 @@ pub(crate) struct PeerConn {
     pub(crate) attached: u64,
     /// Attachments of this lease so far, restarts of the broker included.
     pub(crate) attaches: u32,
-    pub(crate) name: Box<str>,
+    pub(crate) card: Card,
     pub(crate) cwd: Rc<str>,
-    pub(crate) about: Box<About>,
+    pub(crate) pid: i64,
     pub(crate) status: Status,
     pub(crate) status_source: StatusSource,
     pub(crate) status_at: Wall,
     pub(crate) working_timer: Option<TimerKey>,
-    pub(crate) summary: Option<Box<str>>,
-    pub(crate) groups: Vec<Group>,
     pub(crate) visible: bool,
     pub(crate) connected_at: Wall,
     pub(crate) last_seen: Mono,
-    /// None until the first ping of this attachment.
-    pub(crate) last_ping: Option<Mono>,
-    pub(crate) attested_until: Option<Wall>,
+    /// The last ping of this attachment; at the beginning of time before the first.
+    pub(crate) last_ping: Mono,
+    /// The end of its attestation, if it has one.
+    pub(crate) attested_until: Until,
     pub(crate) boot_epochs: u8,
     /// Until others have been told of the join, which waits for its row.
     pub(crate) owed: Option<Box<OwedJoin>>,
     pub(crate) watermark_timer: Option<TimerKey>,
     pub(crate) outbox: Outbox,
+    /// Where the log tells of its join.
+    pub(crate) joined: InLog,
+    /// Where the log last tells of its visibility.
+    pub(crate) shown: InLog,
     /// Up to where it has confirmed the mesh's log.
     pub(crate) cursor: Position,
+    /// The cursor as its row has it, and since when.
+    pub(crate) noted: (Position, Mono),
+    /// Up to where it is taken to have heard who came and went: beyond its cursor only after a
+    /// restart of the broker.
+    pub(crate) heard: Position,
+    /// Up to where its sockets were written the log, whether it confirmed it or not.
+    pub(crate) known: Position,
     /// While it does not keep up with the log.
     pub(crate) walk: Option<Box<Walk>>,
     pub(crate) replies: Replies,
-    pub(crate) rivalry: Option<Box<Rivalry>>,
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+// Most sessions are idle, and there may be a million of them.
+const _: () = assert!(size_of::<PeerConn>() <= 320);
+
+impl Rare {
+    /// Whether a session with this is as good as one without.
+    fn says_nothing(&self, now: Mono) -> bool {
+        let Self {
+            profile,
+            stats,
+            stats_saved,
+            passed,
+            rivalry,
+        } = self;
+        *profile == Profile::default()
+            && stats.is_none()
+            && *stats_saved == Stats::default()
+            && passed.is_empty()
+            && rivalry.is_over(now)
+    }
+
+    /// What the reported stats have added since this was last asked.
+    pub(crate) fn stats_to_save(&mut self) -> Stats {
+        let reported: Stats = self
+            .stats
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        reported.minus(&std::mem::replace(&mut self.stats_saved, reported))
+    }
 }
 
 impl Kind {
@@ -160,24 +185,52 @@ impl PeerConn {
 
     /// When the next ping is due: an interval after the last proof of life or ping.
     pub(crate) fn ping_due(&self, interval: Millis) -> Mono {
-        self.last_seen
-            .max(self.last_ping.unwrap_or_default())
-            .after(interval)
+        self.last_seen.max(self.last_ping).after(interval)
     }
 
     /// It has confirmed the log up to there.
     pub(crate) fn confirm_log(&mut self, read: Position) {
         self.cursor = self.cursor.max(read);
         let cursor = self.cursor;
-        self.about.passed.take_if(|passed| !passed.confirm(cursor));
+        if let Some(rare) = &mut self.rare {
+            rare.passed.confirm(cursor);
+        }
     }
 
     /// A walk is over, or its socket gone: notes what it passed over.
     pub(crate) fn walked(&mut self, walk: &Walk) {
         if let Some((places, horizon)) = walk.passed_over() {
-            let passed = self.about.passed.get_or_insert_default();
-            passed.note(places, horizon);
+            self.rare_mut().passed.note(places, horizon);
         }
+    }
+
+    /// Its public name.
+    pub(crate) fn presence_id(&self) -> &str {
+        self.card.presence_id()
+    }
+
+    /// The name it goes by.
+    pub(crate) fn name(&self) -> &str {
+        self.card.name()
+    }
+
+    /// Nothing happens for a while: gives up the memory that only a busy session needs.
+    pub(crate) fn rest(&mut self, now: Mono) {
+        self.outbox.rest();
+        self.replies.rest();
+        self.rare.take_if(|rare| rare.says_nothing(now));
+    }
+
+    /// Its profile as JSON.
+    pub(crate) fn profile_text(&self) -> String {
+        let none = Profile::default();
+        let profile = self.rare.as_ref().map_or(&none, |rare| &rare.profile);
+        serde_json::to_string(profile).unwrap_or_default()
+    }
+
+    /// What few sessions have, and this one has from now on.
+    pub(crate) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     /// `peerRole` on the wire.
@@ -198,9 +251,8 @@ impl PeerConn {
 
     /// Whether it receives `@group`: it is in the group, or in one below it (design.md §8.3).
     pub(crate) fn in_group(&self, group: &str) -> bool {
-        self.groups.iter().any(|own| {
-            own.name
-                .strip_prefix(group)
+        self.card.groups().iter().any(|(own, _)| {
+            own.strip_prefix(group)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     }

@@ -74,11 +74,11 @@ impl Shard {
         let (Some(frame), Some(peer)) = (frame, self.peers.get_slot(slot)) else {
             return;
         };
-        let id = peer.presence_id.to_string();
+        let id = peer.presence_id().to_owned();
         let (mesh, who) = (peer.mesh, subject(peer, peer.order));
         let joined = self.tell_join(t, mesh, id, (who, frame));
         if let Some(peer) = self.peers.get_slot_mut(slot) {
-            peer.about.joined = Some(joined);
+            peer.joined = joined.into();
         }
     }
 
@@ -116,11 +116,11 @@ impl Shard {
             "peer_joined"
         };
         let peer = self.peers.get_slot(slot)?;
-        let message_id = news_id(&peer.presence_id, "joined", None);
+        let message_id = news_id(peer.presence_id(), "joined", None);
         let data = frames::PeerEvent {
-            name: &peer.name,
+            name: peer.name(),
             pubkey: self.public_key(peer),
-            groups: Some(&peer.groups),
+            groups: Some(peer.card.groups()),
             last_seen_at: saved.map(|row| row.last_seen_at),
             summary: saved.and_then(|row| row.last_summary.as_deref()),
         };
@@ -136,13 +136,13 @@ impl Shard {
             Kind::Launched => serde_json::json!({
                 "pubkey": member.key,
                 "session_pubkey": peer.session_key,
-                "groups": peer.groups,
+                "groups": peer.card.groups(),
                 "via": "session_hello",
                 "role": "session",
             }),
             Kind::ThrowAway | Kind::Member => serde_json::json!({
                 "pubkey": member.key,
-                "groups": peer.groups,
+                "groups": peer.card.groups(),
                 "restored": restored,
                 "role": "control-plane",
             }),
@@ -159,13 +159,13 @@ impl Shard {
             Some((subject(gone, gone.order), owed.frame.clone()?))
         });
         let pubkey = self.public_key(gone);
-        let frame = self.leave_frame(t, gone.mesh, (&gone.presence_id, &gone.name), pubkey);
+        let frame = self.leave_frame(t, gone.mesh, (gone.presence_id(), gone.name()), pubkey);
         Farewell {
-            id: gone.presence_id.clone(),
+            id: gone.presence_id().into(),
             mesh: gone.mesh,
             join,
-            joined: gone.about.joined,
-            shown: gone.about.shown,
+            joined: gone.joined.at(),
+            shown: gone.shown.at(),
             leave: (subject(gone, ended.0), frame),
         }
     }
@@ -263,7 +263,7 @@ impl Shard {
         };
         self.publish(t, mesh, at, entry);
         let peer = self.peers.get_slot_mut(slot);
-        let earlier = peer.and_then(|peer| peer.about.shown.replace(at));
+        let earlier = peer.and_then(|peer| std::mem::replace(&mut peer.shown, at.into()).at());
         if let (Some(earlier), Some(found)) = (earlier, self.mesh_mut(mesh)) {
             found.log.supersede(earlier, at);
         }
@@ -283,13 +283,13 @@ impl Shard {
             "peer_hidden"
         };
         let data = frames::PeerEvent {
-            name: &peer.name,
+            name: peer.name(),
             pubkey: self.public_key(peer),
             groups: None,
             last_seen_at: None,
             summary: None,
         };
-        let message_id = news_id(&peer.presence_id, "shown", Some(at));
+        let message_id = news_id(peer.presence_id(), "shown", Some(at));
         let frame = self.system_push(t, &message_id, (peer.mesh, event), data);
         let (order, superseded) = (peer.order, None);
         Some((peer.mesh, (What::Visibility { order, superseded }, frame)))

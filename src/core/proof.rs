@@ -154,10 +154,13 @@ impl Shard {
             member_key: &member.key,
             kind: peer.kind as u8,
             session_key: peer.session_key.as_ref(),
-            session_id: &peer.session_id,
+            session_id: peer.card.session_id(),
         };
         let life = now.after(RESUME_LIFE);
-        let expires = peer.attested_until.map_or(life, |until| until.min(life));
+        let expires = peer
+            .attested_until
+            .end()
+            .map_or(life, |until| until.min(life));
         let key = self.resume_key.as_ref()?;
         let attached = Attached {
             began: Position(peer.order),

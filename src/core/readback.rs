@@ -88,9 +88,7 @@ impl Shard {
         (mesh, key): (MeshIx, PubKey),
         result: Result<StoreAnswer, StoreFailure>,
     ) {
-        let holder = self
-            .mesh(mesh)
-            .and_then(|m| m.by_session_key.get(&key).copied());
+        let holder = self.key_holder(mesh, &key);
         let member = self.mesh(mesh).and_then(|m| m.by_key.get(&key).copied());
         let rows = match result {
             Ok(StoreAnswer::Mailbox { rows, more }) => Some((rows, more)),
@@ -160,9 +158,8 @@ impl Shard {
 
     /// Gives whoever has that key what it may have now.
     fn drain_key(&mut self, t: &mut Turn<'_>, mesh: MeshIx, key: &PubKey) {
-        let Some(found) = self.mesh(mesh) else { return };
-        let holder = found.by_session_key.get(key).copied();
-        let member = found.by_key.get(key).copied();
+        let holder = self.key_holder(mesh, key);
+        let member = self.mesh(mesh).and_then(|m| m.by_key.get(key).copied());
         if let Some(slot) = holder {
             self.drain(t, slot);
         }

@@ -21,7 +21,7 @@ impl Shard {
         };
         let (mesh, who, then) = (peer.mesh, subject(peer, peer.order), peer.connected_at);
         let news = |at: Option<Position>| at.filter(|at| *at > heard);
-        let (joined, shown) = (news(peer.about.joined), news(peer.about.shown));
+        let (joined, shown) = (news(peer.joined.at()), news(peer.shown.at()));
         if let Some(at) = joined {
             let entry = self.join_frame(t, slot, None).map(|frame| {
                 let ended = None;
@@ -101,7 +101,7 @@ impl Shard {
         };
         let slots: Vec<u32> = self.present_slots(mesh);
         let peers = slots.iter().filter_map(|slot| self.peers.get_slot(*slot));
-        let heard = peers.map(|peer| peer.cursor.max(peer.about.heard)).min();
+        let heard = peers.map(|peer| peer.cursor.max(peer.heard)).min();
         for slot in slots {
             self.recall_news(t, slot, heard.unwrap_or_default());
         }
@@ -153,7 +153,7 @@ impl Shard {
             return;
         };
         let online = peer.conn().is_some();
-        if online && t.now.mono.since(peer.about.noted.1) >= CURSOR_NOTED {
+        if online && t.now.mono.since(peer.noted.1) >= CURSOR_NOTED {
             self.note_cursor_now(t, slot);
         }
     }
@@ -164,7 +164,7 @@ impl Shard {
             return;
         };
         let cursor = peer.cursor;
-        let noted = peer.about.noted.0;
+        let noted = peer.noted.0;
         let mesh = self.mesh(peer.mesh);
         let said = mesh.is_some_and(|mesh| mesh.log.end() > noted);
         if !said || cursor <= noted {
@@ -174,8 +174,8 @@ impl Shard {
         let Some(peer) = self.peers.get_slot_mut(slot) else {
             return;
         };
-        peer.about.noted = (cursor, t.now.mono);
-        let id = peer.presence_id.to_string();
+        peer.noted = (cursor, t.now.mono);
+        let id = peer.presence_id().to_owned();
         t.persist(StoreOp::PresenceCursor { id, cursor });
     }
 }

@@ -8,7 +8,7 @@ use crate::hello::{Hello, Refusal};
 use crate::ids::ConnId;
 use crate::limits::{CONFLICT_ANSWER, CONFLICT_TAKEOVERS, CONFLICT_WINDOW, REPEATED_HELLOS};
 use crate::marks::{Mark, mark};
-use crate::peer::Rivalry;
+use crate::peer::{PeerConn, Rivalry};
 use crate::shard::{Shard, Timer, Turn};
 use crate::time::Mono;
 
@@ -17,9 +17,16 @@ use crate::time::Mono;
 const HELD_MAX: usize = 64;
 const HELD_BYTES_MAX: usize = 256 * 1024;
 
+impl Rivalry {
+    /// Whether nothing of it counts any more.
+    pub(crate) fn is_over(&self, now: Mono) -> bool {
+        self.challenger.is_none() && now.since(self.since) > CONFLICT_WINDOW
+    }
+}
+
 /// What happened within the window, which begins anew if it has passed.
-fn recent(rivalry: &mut Option<Box<Rivalry>>, now: Mono) -> &mut Rivalry {
-    let rivalry = rivalry.get_or_insert_default();
+fn recent(peer: &mut PeerConn, now: Mono) -> &mut Rivalry {
+    let rivalry = &mut peer.rare_mut().rivalry;
     if now.since(rivalry.since) > CONFLICT_WINDOW {
         rivalry.since = now;
         rivalry.takeovers = 0;
@@ -43,7 +50,7 @@ impl Shard {
         if peer.conn().is_none() {
             return self.reattach(t, slot, conn, &hello);
         }
-        let rivalry = recent(&mut peer.rivalry, t.now.mono);
+        let rivalry = recent(peer, t.now.mono);
         if rivalry.challenger.is_some() {
             return self.refuse_rival(t, slot, conn);
         }
@@ -72,7 +79,7 @@ impl Shard {
         let Some(peer) = self.peers.get_slot_mut(slot) else {
             return false;
         };
-        let rivalry = recent(&mut peer.rivalry, t.now.mono);
+        let rivalry = recent(peer, t.now.mono);
         rivalry.repeats = rivalry.repeats.saturating_add(1);
         rivalry.repeats <= REPEATED_HELLOS
     }
@@ -127,8 +134,8 @@ impl Shard {
         let its_own = self
             .peers
             .get_slot(slot)
-            .and_then(|peer| peer.rivalry.as_ref());
-        let its_own = its_own.and_then(|rivalry| rivalry.challenger.as_ref());
+            .and_then(|peer| peer.rare.as_ref());
+        let its_own = its_own.and_then(|rare| rare.rivalry.challenger.as_ref());
         if its_own.is_some_and(|challenger| challenger.conn == conn)
             && let Some(challenger) = self.take_challenger(slot)
         {
@@ -149,8 +156,9 @@ impl Shard {
     fn take_challenger(&mut self, slot: u32) -> Option<Challenger> {
         self.peers
             .get_slot_mut(slot)?
-            .rivalry
+            .rare
             .as_mut()?
+            .rivalry
             .challenger
             .take()
     }

@@ -61,11 +61,8 @@ impl Shard {
     ) -> Result<Recipient, NoRecipient> {
         let key = key.ok_or(NoRecipient::Absent)?;
         let mesh = self.mesh(sender.mesh).ok_or(NoRecipient::Absent)?;
-        let holder = mesh
-            .by_session_key
-            .get(&key)
-            .copied()
-            .filter(|holder| *holder != slot);
+        let holder = self.key_holder(sender.mesh, &key);
+        let holder = holder.filter(|holder| *holder != slot);
         let by_session = holder
             .and_then(|holder| self.peers.get_slot(holder))
             .map(|p| p.member);

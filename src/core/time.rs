@@ -81,6 +81,25 @@ impl From<Duration> for Millis {
     }
 }
 
+/// The end of something that may have none; no larger than a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Until(Wall);
+
+impl Until {
+    const NEVER: Self = Self(Wall(i64::MAX));
+
+    /// The end, if there is one.
+    pub(crate) fn end(self) -> Option<Wall> {
+        (self != Self::NEVER).then_some(self.0)
+    }
+}
+
+impl From<Option<Wall>> for Until {
+    fn from(end: Option<Wall>) -> Self {
+        end.map_or(Self::NEVER, Self)
+    }
+}
+
 /// ISO-8601 UTC with milliseconds and `Z`, as every timestamp on the wire (protocol.md §1).
 impl fmt::Display for Wall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -27,7 +27,7 @@ impl Shard {
             if peer.conn().is_none() {
                 continue;
             }
-            noted = noted.min(peer.about.noted.0);
+            noted = noted.min(peer.noted.0);
             if peer.cursor < end && peer.outbox.pinged() < end {
                 waiting |= peer.outbox.awaits_pong();
                 if let Some(handle) = self.peers.handle_of(slot) {

@@ -4,17 +4,18 @@
 use bytes::Bytes;
 
 use crate::attachment::Attachment;
+use crate::card::{Card, Details};
 use crate::effect::Close;
 use crate::event::{Event, LeaseEnd};
 use crate::hello::Hello;
-use crate::ids::{ConnId, PeerHandle};
+use crate::ids::{ConnId, InLog, PeerHandle, Position};
 use crate::marks::{Mark, mark};
 use crate::outbox::Outbox;
-use crate::peer::{About, Lease, MemberIx, MeshIx, PeerConn};
+use crate::peer::{Lease, MemberIx, MeshIx, PeerConn, Rare};
 use crate::replies::Replies;
 use crate::rows::{Group, PeerRole, PeerStateRow, Status, StatusSource};
 use crate::shard::{Shard, Turn};
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 use crate::wire::frames;
 
 /// A hello's mesh and member, found and allowed in.
@@ -37,8 +38,8 @@ impl Shard {
             PeerRole::Session => None,
         };
         let (groups, restored_groups) = choose_groups(hello, saved.as_deref(), owner);
-        let mut peer = self.newcomer(t, conn, hello, (mesh, member), saved.as_deref());
-        peer.groups = groups;
+        let card = self.card_of(hello, (member, groups));
+        let peer = self.newcomer(t, (conn, hello), (mesh, member), (saved.as_deref(), &card));
         let (attached, kind) = (peer.attached, peer.kind);
         let handle = self.enter(t, peer);
         if let Some(member) = self.member_mut(member) {
@@ -68,27 +69,38 @@ impl Shard {
         }
     }
 
-    /// A session that was not present before, as its hello says and its member saved.
-    fn newcomer(
-        &mut self,
-        t: &Turn<'_>,
-        conn: ConnId,
-        hello: &Hello,
-        (mesh, member): Found,
-        saved: Option<&PeerStateRow>,
-    ) -> PeerConn {
+    /// What a new session shows, by its hello.
+    fn card_of(&mut self, hello: &Hello, (member, groups): (MemberIx, Vec<Group>)) -> Details {
         let name = match (&hello.display_name, self.member(member)) {
             (Some(name), _) => name.as_str().into(),
             (None, owner) => owner.map(|owner| owner.name.clone()).unwrap_or_default(),
         };
-        let profile = saved.and_then(|row| serde_json::from_str(&row.profile).ok());
+        let mut card = Details {
+            presence_id: self.mint.presence_id().into(),
+            name,
+            groups,
+            ..Details::default()
+        };
+        show(&mut card, hello);
+        card
+    }
+
+    /// A session that was not present before, as its hello says and its member saved.
+    fn newcomer(
+        &mut self,
+        t: &Turn<'_>,
+        (conn, hello): (ConnId, &Hello),
+        (mesh, member): Found,
+        (saved, card): (Option<&PeerStateRow>, &Details),
+    ) -> PeerConn {
+        let profile: Option<frames::Profile> =
+            saved.and_then(|row| serde_json::from_str(&row.profile).ok());
+        let profile = profile.filter(|profile| *profile != frames::Profile::default());
         let order = self.stamp().0;
         PeerConn {
-            presence_id: self.mint.presence_id().into(),
             mesh,
             member,
             kind: hello.kind(),
-            session_id: hello.session_id.as_str().into(),
             session_key: hello.session_key,
             lease: Lease::Online(conn),
             grace: self.config.grace_of(hello.lease),
@@ -96,31 +108,36 @@ impl Shard {
             order,
             attached: self.stamp().0,
             attaches: 1,
-            name,
+            card: Card::of(card),
             cwd: hello.cwd.as_str().into(),
-            about: Box::new(About {
-                profile: profile.unwrap_or_default(),
-                ..about(hello)
-            }),
+            pid: hello.pid,
             status: Status::Idle,
             status_source: StatusSource::Jsonl,
             status_at: t.now.wall,
             working_timer: None,
-            summary: None,
-            groups: Vec::new(),
             visible: saved.is_none_or(|row| row.visible),
             connected_at: t.now.wall,
             last_seen: t.now.mono,
-            last_ping: None,
-            attested_until: hello.attested_until,
+            last_ping: Mono::default(),
+            attested_until: hello.attested_until.into(),
             boot_epochs: 0,
             owed: None,
             watermark_timer: None,
             outbox: Outbox::default(),
+            joined: InLog::default(),
+            shown: InLog::default(),
             cursor: self.written,
+            noted: (Position::default(), Mono::default()),
+            heard: Position::default(),
+            known: Position::default(),
             walk: None,
             replies: Replies::default(),
-            rivalry: None,
+            rare: profile.map(|profile| {
+                Box::new(Rare {
+                    profile,
+                    ..Rare::default()
+                })
+            }),
         }
     }
 
@@ -159,23 +176,23 @@ impl Shard {
         let grace = self.config.grace_of(hello.lease);
         let replaced = self.holder_of_id(hello, found).filter(|s| *s != slot);
         let peer = self.peers.get_slot_mut(slot)?;
-        if let Some(name) = &hello.display_name {
-            peer.name = name.as_str().into();
-        }
-        if let Some(groups) = hello.groups.as_ref().filter(|groups| !groups.is_empty()) {
-            peer.groups.clone_from(groups);
-        }
+        let old_id: Box<str> = peer.card.session_id().into();
+        peer.card.change(|card| {
+            if let Some(name) = &hello.display_name {
+                card.name = name.as_str().into();
+            }
+            if let Some(groups) = hello.groups.as_ref().filter(|groups| !groups.is_empty()) {
+                card.groups.clone_from(groups);
+            }
+            show(card, hello);
+        });
         peer.grace = grace;
-        let fresh = about(hello);
-        peer.about.pid = fresh.pid;
-        peer.about.hostname = fresh.hostname.or_else(|| peer.about.hostname.take());
-        peer.about.peer_type = fresh.peer_type.or_else(|| peer.about.peer_type.take());
-        peer.about.channel = fresh.channel.or_else(|| peer.about.channel.take());
-        peer.about.model = fresh.model.or_else(|| peer.about.model.take());
-        peer.attested_until = hello.attested_until.or(peer.attested_until);
+        peer.pid = hello.pid;
+        if hello.attested_until.is_some() {
+            peer.attested_until = hello.attested_until.into();
+        }
         let (member, kind, order, mesh) = (peer.member, peer.kind, peer.order, peer.mesh);
         let old_cwd = std::rc::Rc::clone(&peer.cwd);
-        let old_id = std::mem::replace(&mut peer.session_id, hello.session_id.as_str().into());
         if *old_cwd != *hello.cwd {
             self.cwds.leave(&old_cwd, order);
             let cwd = self.cwds.enter(&hello.cwd, order, slot);
@@ -184,14 +201,8 @@ impl Shard {
             }
         }
         if *old_id != *hello.session_id {
-            let old = self.identity_hash(member, kind, &old_id);
-            let new = self.identity_hash(member, kind, &hello.session_id);
-            if let Some(mesh) = self.mesh_mut(mesh) {
-                if mesh.by_session_id.get(&old) == Some(&slot) {
-                    mesh.by_session_id.remove(&old);
-                }
-                mesh.by_session_id.insert(new, slot);
-            }
+            self.drop_id(mesh, slot, (member, kind, &old_id));
+            self.hold_id(slot);
         }
         replaced
     }
@@ -209,8 +220,8 @@ impl Shard {
         let reattached = matches!(welcome, Welcome::Reattached { .. });
         let is_hello = role == PeerRole::ControlPlane;
         let ack = frames::HelloAck {
-            presence_id: &peer.presence_id,
-            member_display_name: &peer.name,
+            presence_id: peer.presence_id(),
+            member_display_name: peer.name(),
             member_profile: (is_hello || !reattached).then_some(frames::MemberProfile {
                 role_tag: member.role_tag.as_deref(),
                 groups: &member.default_groups,
@@ -260,16 +271,14 @@ impl<'a> Welcome<'a> {
     }
 }
 
-fn about(hello: &Hello) -> About {
+/// What a hello says of its client is shown; what it does not say stays.
+fn show(card: &mut Details, hello: &Hello) {
     let text = |text: &Option<String>| text.as_deref().map(Into::into);
-    About {
-        pid: hello.pid,
-        hostname: text(&hello.hostname),
-        peer_type: text(&hello.peer_type),
-        channel: text(&hello.channel),
-        model: text(&hello.model),
-        ..About::default()
-    }
+    card.session_id = hello.session_id.as_str().into();
+    card.hostname = text(&hello.hostname).or_else(|| card.hostname.take());
+    card.peer_type = text(&hello.peer_type).or_else(|| card.peer_type.take());
+    card.channel = text(&hello.channel).or_else(|| card.channel.take());
+    card.model = text(&hello.model).or_else(|| card.model.take());
 }
 
 /// The groups of a new session (protocol.md §4, §5), and whether they are saved ones.

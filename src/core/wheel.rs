@@ -15,6 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::mem;
+use std::num::NonZeroU32;
 
 use crate::time::{Millis, Mono};
 
@@ -34,7 +35,8 @@ const NIL: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerKey {
     slot: u32,
-    generation: u32,
+    /// Never 0, so that a key that may be missing needs no more room.
+    generation: NonZeroU32,
 }
 
 /// Where an entry is linked.
@@ -50,7 +52,7 @@ enum Home {
 struct Entry<T> {
     deadline: Mono,
     seq: u64,
-    generation: u32,
+    generation: NonZeroU32,
     prev: u32,
     /// The next entry of the slot's list, or of the list of vacant entries.
     next: u32,
@@ -270,7 +272,7 @@ impl<T> Wheel<T> {
         self.entries.push(Entry {
             deadline: Mono(0),
             seq: 0,
-            generation: 0,
+            generation: NonZeroU32::MIN,
             prev: NIL,
             next: NIL,
             home: Home::Unlinked,
@@ -283,7 +285,7 @@ impl<T> Wheel<T> {
     fn release(&mut self, slot: u32) -> Option<T> {
         let entry = &mut self.entries[slot as usize];
         let value = entry.value.take()?;
-        entry.generation = entry.generation.wrapping_add(1);
+        entry.generation = entry.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         entry.next = self.vacant;
         self.vacant = slot;
         self.len -= 1;

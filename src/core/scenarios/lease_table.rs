@@ -109,7 +109,10 @@ fn a_takeover_fences_the_old_socket() {
     assert_eq!(world.recount(), (2, 0));
     assert_eq!(world.events(observer), ["peer_joined"]);
     let slot = *world.shard.meshes[0].roster.values().next_back().unwrap();
-    assert_eq!(world.shard.peers.get_slot(slot).unwrap().summary, None);
+    assert_eq!(
+        world.shard.peers.get_slot(slot).unwrap().card.summary(),
+        None
+    );
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Shard {
                     .member(peer.member)
                     .map(|m| m.key.to_string())
                     .unwrap_or_default();
-                *peer.name == **target || (!target.is_empty() && key.starts_with(&**target))
+                *peer.name() == **target || (!target.is_empty() && key.starts_with(&**target))
             }
             Whom::Nobody => false,
         };
@@ -127,7 +127,7 @@ impl Shard {
             .filter_map(|s| Some((*s, self.peers.get_slot(*s)?)));
         peers
             .filter(|(slot, peer)| is_meant(*slot, peer))
-            .map(|(slot, peer)| (slot, peer.name.clone(), peer.role()))
+            .map(|(slot, peer)| (slot, peer.name().into(), peer.role()))
             .collect()
     }
 

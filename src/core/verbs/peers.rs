@@ -50,29 +50,30 @@ impl Shard {
 
     fn peer_entry<'s>(&'s self, now: Now, peer: &'s PeerConn) -> Option<frames::PeerEntry<'s>> {
         let member_pubkey = self.member(peer.member)?.key;
-        let about = &peer.about;
-        let known = |text: &'s Option<Box<str>>| text.as_deref().filter(|text| !text.is_empty());
+        let rare = peer.rare.as_deref();
+        let known = |text: Option<&'s str>| text.filter(|text| !text.is_empty());
         Some(frames::PeerEntry {
             pubkey: peer.session_key.unwrap_or(member_pubkey),
             member_pubkey,
-            display_name: &peer.name,
+            display_name: peer.name(),
             status: peer.status.name(),
-            summary: peer.summary.as_deref(),
-            groups: &peer.groups,
-            session_id: &peer.session_id,
+            summary: peer.card.summary(),
+            groups: peer.card.groups(),
+            session_id: peer.card.session_id(),
             connected_at: peer.connected_at,
             cwd: &peer.cwd,
             peer_role: peer.role().name(),
-            hostname: known(&about.hostname),
-            peer_type: known(&about.peer_type),
-            channel: known(&about.channel),
-            model: known(&about.model),
-            stats: about
-                .stats
-                .as_deref()
+            hostname: known(peer.card.hostname()),
+            peer_type: known(peer.card.peer_type()),
+            channel: known(peer.card.channel()),
+            model: known(peer.card.model()),
+            stats: rare
+                .and_then(|rare| rare.stats.as_deref())
                 .and_then(|text| serde_json::from_str(text).ok()),
             visible: peer.visible,
-            profile: (about.profile != frames::Profile::default()).then_some(&about.profile),
+            profile: rare
+                .map(|rare| &rare.profile)
+                .filter(|profile| **profile != frames::Profile::default()),
             lease: match peer.lease {
                 Lease::Online(_) => "online",
                 Lease::Grace(_) => "grace",
@@ -88,7 +89,8 @@ impl Shard {
     ) -> Result<(), FieldError> {
         let summary = request.fields.str("summary", TEXT_BYTES_MAX)?;
         if let Some(peer) = self.peers.get_slot_mut(request.slot) {
-            peer.summary = Some(summary.into());
+            let summary = Some(summary.into());
+            peer.card.change(|card| card.summary = summary);
         }
         self.persist_presence(t, request.slot);
         Ok(())
@@ -106,7 +108,7 @@ impl Shard {
             .fields
             .json::<crate::rows::Stats>("stats", numbers)?;
         if let Some(peer) = self.peers.get_slot_mut(request.slot) {
-            peer.about.stats = Some(stats.into());
+            peer.rare_mut().stats = Some(stats.into());
         }
         Ok(())
     }
@@ -141,7 +143,7 @@ impl Shard {
         }
         let capabilities = fields.json("capabilities", "a list of strings")?;
         if let Some(peer) = self.peers.get_slot_mut(request.slot) {
-            let profile = &mut peer.about.profile;
+            let profile = &mut peer.rare_mut().profile;
             profile.avatar = avatar.or_else(|| profile.avatar.take());
             profile.title = title.or_else(|| profile.title.take());
             profile.bio = bio.or_else(|| profile.bio.take());
@@ -168,14 +170,19 @@ impl Shard {
         let Some(peer) = self.peers.get_slot_mut(request.slot) else {
             return Ok(());
         };
-        if let Some(group) = peer.groups.iter_mut().find(|group| *group.name == *name) {
-            group.role = role;
-        } else if peer.groups.len() < GROUPS_MAX {
-            peer.groups.push(Group {
-                name: name.into(),
-                role,
-            });
-        } else {
+        let joined = peer.card.change(|card| {
+            let groups = &mut card.groups;
+            if let Some(group) = groups.iter_mut().find(|group| *group.name == *name) {
+                group.role = role;
+            } else if groups.len() < GROUPS_MAX {
+                let name = name.into();
+                groups.push(Group { name, role });
+            } else {
+                return false;
+            }
+            true
+        });
+        if !joined {
             let message = format!("a session may be in at most {GROUPS_MAX} groups");
             self.error(t, request, "limit", &message);
             return Ok(());
@@ -191,7 +198,8 @@ impl Shard {
     ) -> Result<(), FieldError> {
         let name = request.fields.str("name", NAME_BYTES_MAX)?;
         if let Some(peer) = self.peers.get_slot_mut(request.slot) {
-            peer.groups.retain(|group| *group.name != *name);
+            peer.card
+                .change(|card| card.groups.retain(|group| *group.name != *name));
         }
         self.persist_presence(t, request.slot);
         Ok(())

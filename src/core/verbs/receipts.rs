@@ -164,7 +164,7 @@ impl Shard {
         });
         let found: Vec<_> = meant
             .map(|peer| Recipient {
-                name: &peer.name,
+                name: peer.name(),
                 pubkey: self.public_key(peer).to_string(),
                 status,
             })

@@ -171,7 +171,7 @@ impl Shard {
             sender_member_id: member.id.to_string(),
             sender_member_pubkey: member.key,
             sender_session_pubkey: peer.session_key,
-            sender_name: peer.name.to_string(),
+            sender_name: peer.name().to_owned(),
             target_spec: target_spec.into_owned(),
             priority,
             nonce: nonce.into_owned(),
@@ -204,7 +204,7 @@ impl Shard {
             sender_presence: self
                 .peers
                 .get_slot(sending.slot)
-                .map(|peer| peer.presence_id.clone()),
+                .map(|peer| peer.presence_id().into()),
             client_message_id: row.client_message_id.as_deref().map(Into::into),
             frame: self.push_frame(mesh, &row, Some(&target)),
         };

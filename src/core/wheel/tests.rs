@@ -301,7 +301,7 @@ fn a_slot_used_again_does_not_answer_to_the_old_key() {
     assert_eq!(
         wheel.cancel(TimerKey {
             slot: 99,
-            generation: 0
+            generation: old.generation
         }),
         None
     );

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::card::Groups;
 use crate::ids::PubKey;
 use crate::mint::MessageId;
 use crate::rows::{Group, Priority, Stats};
@@ -178,7 +179,7 @@ pub struct PeerEvent<'a> {
     pub pubkey: PubKey,
     /// Joins and returns only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub groups: Option<&'a [Group]>,
+    pub groups: Option<Groups<'a>>,
     /// Returns only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen_at: Option<Wall>,
@@ -263,7 +264,7 @@ pub struct PeerEntry<'a> {
     /// What it is about.
     pub summary: Option<&'a str>,
     /// Groups.
-    pub groups: &'a [Group],
+    pub groups: Groups<'a>,
     /// The client's session id.
     pub session_id: &'a str,
     /// When the lease began.

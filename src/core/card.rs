@@ -1,0 +1,275 @@
+//! What a session shows of its client: all texts of it in one allocation. Of a million sessions
+//! nearly all are idle, and most of their texts are never read: they are kept small, not handy.
+
+use std::iter;
+
+use serde::ser::{Serialize, SerializeSeq, Serializer};
+
+use crate::rows::Group;
+
+/// The texts of a session, unpacked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Details {
+    /// Its public name; stays the same as long as the lease.
+    pub(crate) presence_id: Box<str>,
+    pub(crate) session_id: Box<str>,
+    pub(crate) name: Box<str>,
+    pub(crate) summary: Option<Box<str>>,
+    pub(crate) hostname: Option<Box<str>>,
+    pub(crate) peer_type: Option<Box<str>>,
+    pub(crate) channel: Option<Box<str>>,
+    pub(crate) model: Option<Box<str>>,
+    pub(crate) groups: Vec<Group>,
+}
+
+/// The texts of a session. In the order of [`Field`], then a name and a role per group, each as its
+/// length plus one (7 bits a byte, low first, the high bit says that more follow; 0 is none) and
+/// its bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Card(Box<[u8]>);
+
+/// The place of a text.
+#[derive(Clone, Copy, Debug)]
+enum Field {
+    PresenceId,
+    SessionId,
+    Name,
+    Summary,
+    Hostname,
+    PeerType,
+    Channel,
+    Model,
+    /// Behind all others.
+    Groups,
+}
+
+impl Card {
+    /// Packs.
+    pub(crate) fn of(details: &Details) -> Self {
+        let mut bytes = Vec::with_capacity(128);
+        put(&mut bytes, Some(&details.presence_id));
+        put(&mut bytes, Some(&details.session_id));
+        put(&mut bytes, Some(&details.name));
+        put(&mut bytes, details.summary.as_deref());
+        put(&mut bytes, details.hostname.as_deref());
+        put(&mut bytes, details.peer_type.as_deref());
+        put(&mut bytes, details.channel.as_deref());
+        put(&mut bytes, details.model.as_deref());
+        for group in &details.groups {
+            put(&mut bytes, Some(&group.name));
+            put(&mut bytes, group.role.as_deref());
+        }
+        Self(bytes.into())
+    }
+
+    /// Unpacks.
+    pub(crate) fn details(&self) -> Details {
+        let text = |text: Option<&str>| text.map(Into::into);
+        Details {
+            presence_id: self.presence_id().into(),
+            session_id: self.session_id().into(),
+            name: self.name().into(),
+            summary: text(self.summary()),
+            hostname: text(self.hostname()),
+            peer_type: text(self.peer_type()),
+            channel: text(self.channel()),
+            model: text(self.model()),
+            groups: self.groups().to_vec(),
+        }
+    }
+
+    /// Changes something.
+    pub(crate) fn change<T>(&mut self, change: impl FnOnce(&mut Details) -> T) -> T {
+        let mut details = self.details();
+        let result = change(&mut details);
+        *self = Self::of(&details);
+        result
+    }
+
+    /// Its public name.
+    pub(crate) fn presence_id(&self) -> &str {
+        self.text(Field::PresenceId).unwrap_or_default()
+    }
+
+    pub(crate) fn session_id(&self) -> &str {
+        self.text(Field::SessionId).unwrap_or_default()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.text(Field::Name).unwrap_or_default()
+    }
+
+    pub(crate) fn summary(&self) -> Option<&str> {
+        self.text(Field::Summary)
+    }
+
+    pub(crate) fn hostname(&self) -> Option<&str> {
+        self.text(Field::Hostname)
+    }
+
+    pub(crate) fn peer_type(&self) -> Option<&str> {
+        self.text(Field::PeerType)
+    }
+
+    pub(crate) fn channel(&self) -> Option<&str> {
+        self.text(Field::Channel)
+    }
+
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.text(Field::Model)
+    }
+
+    pub(crate) fn groups(&self) -> Groups<'_> {
+        Groups(self.from(Field::Groups))
+    }
+
+    fn text(&self, field: Field) -> Option<&str> {
+        take(&mut self.from(field))
+    }
+
+    fn from(&self, field: Field) -> &[u8] {
+        let mut bytes = &*self.0;
+        for _ in 0..field as usize {
+            skip(&mut bytes);
+        }
+        bytes
+    }
+}
+
+/// The groups of a session, as it names them.
+#[derive(Clone, Copy, Debug)]
+pub struct Groups<'a>(&'a [u8]);
+
+impl<'a> Groups<'a> {
+    /// Their names and roles.
+    pub(crate) fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        let mut bytes = self.0;
+        iter::from_fn(move || {
+            let name = take(&mut bytes)?;
+            Some((name, take(&mut bytes)))
+        })
+    }
+
+    pub(crate) fn to_vec(self) -> Vec<Group> {
+        let group = |(name, role): (&str, Option<&str>)| Group {
+            name: name.into(),
+            role: role.map(Into::into),
+        };
+        self.iter().map(group).collect()
+    }
+}
+
+impl Serialize for Groups<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct One<'a> {
+            name: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            role: Option<&'a str>,
+        }
+
+        let mut seq = serializer.serialize_seq(None)?;
+        for (name, role) in self.iter() {
+            seq.serialize_element(&One { name, role })?;
+        }
+        seq.end()
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, text: Option<&str>) {
+    let mut length = text.map_or(0, |text| text.len() + 1);
+    while length > 0x7f {
+        bytes.push(0x80 | u8::try_from(length & 0x7f).unwrap_or(0));
+        length >>= 7;
+    }
+    bytes.push(u8::try_from(length).unwrap_or(0));
+    bytes.extend_from_slice(text.unwrap_or_default().as_bytes());
+}
+
+/// The bytes of the first text.
+fn raw<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (mut length, mut shift) = (0_usize, 0);
+    while let Some((byte, rest)) = bytes.split_first() {
+        *bytes = rest;
+        length |= usize::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    let (text, rest) = bytes.split_at_checked(length.checked_sub(1)?)?;
+    *bytes = rest;
+    Some(text)
+}
+
+fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    // Only texts were put in.
+    raw(bytes).and_then(|text| std::str::from_utf8(text).ok())
+}
+
+fn skip(bytes: &mut &[u8]) {
+    let _skipped = raw(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = Box<str>> {
+        prop_oneof![".{0,5}", ".{120,135}", ".{0,20000}"].prop_map(Into::into)
+    }
+
+    fn group() -> impl Strategy<Value = Group> {
+        (text(), proptest::option::of(text())).prop_map(|(name, role)| Group { name, role })
+    }
+
+    fn details() -> impl Strategy<Value = Details> {
+        let some = || proptest::option::of(text());
+        let groups = proptest::collection::vec(group(), 0..4);
+        let names = (text(), text(), text());
+        (names, (some(), some(), some(), some(), some()), groups).prop_map(
+            |((presence_id, session_id, name), rest, groups)| {
+                let (summary, hostname, peer_type, channel, model) = rest;
+                Details {
+                    presence_id,
+                    session_id,
+                    name,
+                    summary,
+                    hostname,
+                    peer_type,
+                    channel,
+                    model,
+                    groups,
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn what_is_packed_is_unpacked(details in details()) {
+            let card = Card::of(&details);
+            let written = serde_json::to_string(&card.groups()).unwrap();
+            prop_assert_eq!(written, serde_json::to_string(&details.groups).unwrap());
+            prop_assert_eq!(card.details(), details);
+        }
+    }
+
+    #[test]
+    fn a_change_leaves_the_rest_alone() {
+        let mut card = Card::of(&Details {
+            name: "alice".into(),
+            model: Some("m".into()),
+            ..Details::default()
+        });
+        card.change(|details| details.summary = Some("at work".into()));
+        assert_eq!(card.summary(), Some("at work"));
+        assert_eq!((card.name(), card.model()), ("alice", Some("m")));
+        assert_eq!(card.hostname(), None);
+        assert_eq!(card.groups().iter().count(), 0);
+    }
+}
