@@ -193,7 +193,8 @@ impl Oracle {
         sender_member: usize,
     ) -> Option<&String> {
         if let Some(id) = self.holder(mesh, target) {
-            return Some(id);
+            // Who inherited the key it had sent to does not get what it sent.
+            return Some(id).filter(|id| *id != sender);
         }
         let leases = self.in_mesh(mesh);
         let of_member = |lease: &Lease| self.plan.town.member_key(lease.who.member) == target;
