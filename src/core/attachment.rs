@@ -5,7 +5,7 @@
 //! socket that was replaced can change nothing.
 
 use crate::hello::Hello;
-use crate::ids::{ConnId, PeerHandle};
+use crate::ids::{ConnId, PeerHandle, Position};
 use crate::wheel::TimerKey;
 
 /// What a socket is to the shard.
@@ -31,6 +31,8 @@ pub(crate) enum Attachment {
 pub(crate) struct Challenger {
     pub(crate) conn: ConnId,
     pub(crate) hello: Box<Hello>,
+    /// The ping whose pong is the incumbent's answer.
+    pub(crate) asked: Position,
     pub(crate) timer: TimerKey,
 }
 

@@ -38,13 +38,6 @@ impl Shard {
             return None;
         };
         peer.last_seen = t.now.mono;
-        if peer
-            .rare
-            .as_ref()
-            .is_some_and(|rare| rare.rivalry.challenger.is_some())
-        {
-            self.incumbent_answered(t, handle.slot);
-        }
         Some(handle)
     }
 
@@ -74,6 +67,7 @@ impl Shard {
             mark(Mark::WatermarkConfirmed);
         }
         self.confirmed(t, handle.slot, &confirmed);
+        self.incumbent_ponged(t, handle.slot);
     }
 
     /// Arms the first liveness check of an attachment: between half an interval and a whole one

@@ -26,6 +26,8 @@ marks! {
     ConflictRefused,
     /// The incumbent was silent or gone; the newcomer came in.
     ChallengerAdmitted,
+    /// A later challenger took the place of an earlier one.
+    ChallengerReplaced,
     /// The challenged session ended first.
     ChallengerDismissed,
     /// The challenger left.

@@ -141,6 +141,11 @@ impl Outbox {
         self.pinged
     }
 
+    /// The latest of its pings that came back.
+    pub(crate) fn ponged(&self) -> Position {
+        self.ponged
+    }
+
     /// Whether the last ping has not come back yet.
     pub(crate) fn awaits_pong(&self) -> bool {
         self.pinged > self.ponged

@@ -1,6 +1,6 @@
 //! Two hosts with one session key (design.md §8.1): the newcomer takes over as always, but from
-//! the third takeover within ten seconds the incumbent is pinged first, and if it answers within
-//! two seconds the newcomer is refused.
+//! the third takeover within ten seconds the incumbent is pinged first, and if its pong comes
+//! within two seconds the newcomer is refused.
 
 use crate::attachment::{Attachment, Challenger};
 use crate::event::Event;
@@ -51,27 +51,47 @@ impl Shard {
             return self.reattach(t, slot, conn, &hello);
         }
         let rivalry = recent(peer, t.now.mono);
-        if rivalry.challenger.is_some() {
-            return self.refuse_rival(t, slot, conn);
+        if let Some(challenger) = &mut rivalry.challenger {
+            // Whoever comes later is the likelier to live: the first may be a socket of the same
+            // client whose end is still unseen.
+            mark(Mark::ChallengerReplaced);
+            let first = std::mem::replace(&mut challenger.conn, conn);
+            challenger.hello = hello;
+            self.wait_for_place(slot, conn);
+            return self.refuse_rival(t, slot, first);
         }
         rivalry.takeovers = rivalry.takeovers.saturating_add(1);
         if rivalry.takeovers < CONFLICT_TAKEOVERS {
             return self.reattach(t, slot, conn, &hello);
         }
+        self.challenge(t, slot, conn, hello);
+    }
+
+    /// Asks the incumbent whether it lives, and has the newcomer wait for the answer.
+    fn challenge(&mut self, t: &mut Turn<'_>, slot: u32, conn: ConnId, hello: Box<Hello>) {
+        let Some(incumbent) = self.peers.handle_of(slot) else {
+            return;
+        };
         mark(Mark::Contend);
+        self.ping_watermark(t, incumbent);
         let deadline = t.now.mono.after(CONFLICT_ANSWER);
         let timer = self.wheel.insert(deadline, Timer::Conflict(slot));
-        rivalry.challenger = Some(Challenger { conn, hello, timer });
-        self.attachments.set(
-            conn,
-            Attachment::Contending {
-                slot,
-                held: Vec::new(),
-            },
-        );
-        if let Some(handle) = self.peers.handle_of(slot) {
-            self.ping_watermark(t, handle);
+        if let Some(peer) = self.peers.get_slot_mut(slot) {
+            let asked = peer.outbox.pinged();
+            peer.rare_mut().rivalry.challenger = Some(Challenger {
+                conn,
+                hello,
+                asked,
+                timer,
+            });
         }
+        self.wait_for_place(slot, conn);
+    }
+
+    fn wait_for_place(&mut self, slot: u32, conn: ConnId) {
+        let held = Vec::new();
+        self.attachments
+            .set(conn, Attachment::Contending { slot, held });
     }
 
     /// Whether a socket that has joined may say hello once more.
@@ -84,9 +104,15 @@ impl Shard {
         rivalry.repeats <= REPEATED_HELLOS
     }
 
-    /// The incumbent showed that it lives.
-    pub(crate) fn incumbent_answered(&mut self, t: &mut Turn<'_>, slot: u32) {
-        if let Some(challenger) = self.take_challenger(slot) {
+    /// The incumbent answered a ping. Only the one that asked it, or a later, shows that it lives:
+    /// anything else may have been under way when its socket died.
+    pub(crate) fn incumbent_ponged(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let ponged = self.peers.get_slot(slot).map(|peer| peer.outbox.ponged());
+        let asked = self.challenger(slot).map(|challenger| challenger.asked);
+        if asked.is_some()
+            && asked <= ponged
+            && let Some(challenger) = self.take_challenger(slot)
+        {
             self.wheel.cancel(challenger.timer);
             mark(Mark::ConflictRefused);
             self.refuse_rival(t, slot, challenger.conn);
@@ -131,12 +157,7 @@ impl Shard {
 
     /// The challenger's socket ended.
     pub(crate) fn challenger_left(&mut self, slot: u32, conn: ConnId) {
-        let its_own = self
-            .peers
-            .get_slot(slot)
-            .and_then(|peer| peer.rare.as_ref());
-        let its_own = its_own.and_then(|rare| rare.rivalry.challenger.as_ref());
-        if its_own.is_some_and(|challenger| challenger.conn == conn)
+        if self.challenger(slot).is_some_and(|c| c.conn == conn)
             && let Some(challenger) = self.take_challenger(slot)
         {
             mark(Mark::ChallengerLeft);
@@ -151,6 +172,11 @@ impl Shard {
             mark(Mark::ChallengerDismissed);
             self.close(t, challenger.conn, crate::effect::Close::SESSION_GONE);
         }
+    }
+
+    fn challenger(&self, slot: u32) -> Option<&Challenger> {
+        let rare = self.peers.get_slot(slot)?.rare.as_ref()?;
+        rare.rivalry.challenger.as_ref()
     }
 
     fn take_challenger(&mut self, slot: u32) -> Option<Challenger> {

@@ -242,10 +242,8 @@ fn the_third_takeover_asks_the_incumbent_first() {
     let incumbent = world.join(launched(2, 21, "b"));
     let rival = world.join(launched(2, 21, "b"));
     assert_eq!(world.ack(rival), Value::Null, "waits");
-    world.input(Input::Ponged {
-        conn: incumbent,
-        payload: &[0; 8],
-    });
+    let asked = world.watermark(incumbent).unwrap();
+    world.pong(incumbent, asked);
     assert_eq!(world.closed(rival), Some(Close::policy("session_conflict")));
     let rival = world.join(launched(2, 21, "b"));
     world.write(rival, &json!({"type": "list_peers", "_reqId": "held"}));
@@ -257,6 +255,44 @@ fn the_third_takeover_asks_the_incumbent_first() {
     );
     assert_eq!(world.frames(rival).last().unwrap()["_reqId"], "held");
     assert_eq!(world.recount(), (2, 0));
+}
+
+#[test]
+fn what_an_incumbent_said_before_it_was_asked_is_no_answer() {
+    let (mut world, _, _) = observed();
+    world.join(launched(2, 21, "b"));
+    let incumbent = world.join(launched(2, 21, "b"));
+    world.pass(Millis(1_000));
+    world.input(Input::Pinged { conn: incumbent });
+    let before = world.watermark(incumbent).unwrap_or_default();
+    let rival = world.join(launched(2, 21, "b"));
+    world.pong(incumbent, before);
+    world.write(incumbent, &json!({"type": "list_peers"}));
+    world.input(Input::Pinged { conn: incumbent });
+    assert_eq!(world.closed(rival), None, "its socket may be dead by now");
+    world.close(incumbent, Closing::Abrupt);
+    assert_eq!(world.ack(rival)["reattached"], true);
+}
+
+#[test]
+fn the_latest_of_several_challengers_waits() {
+    let (mut world, _, _) = observed();
+    world.join(launched(2, 21, "b"));
+    let incumbent = world.join(launched(2, 21, "b"));
+    let unseen_dead = world.join(launched(2, 21, "b"));
+    world.pass(Millis(1_500));
+    let rival = world.join(launched(2, 21, "b"));
+    let refused = Some(Close::policy("session_conflict"));
+    assert_eq!(world.closed(unseen_dead), refused);
+    world.close(unseen_dead, Closing::Abrupt);
+    assert_eq!(world.closed(rival), None);
+    world.pass(Millis(500));
+    assert_eq!(world.closed(incumbent), Some(Close::SESSION_REPLACED));
+    assert_eq!(
+        world.ack(rival)["reattached"],
+        true,
+        "two seconds after the incumbent was asked"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use holdfast_core::event::Event;
 use holdfast_core::rows::StoreOp;
 use serde_json::Value;
 
+use super::contests::Contest;
 use super::{Cause, ConnKey, Oracle, Step, Verdict, ensure};
 use crate::oracle::model::Seat;
 use crate::said::{Expect, HelloSaid, Said};
@@ -30,8 +31,8 @@ pub(crate) struct Conn {
     pub(crate) opened: u64,
     /// The hello it said.
     pub(crate) hello: Option<Rc<HelloSaid>>,
-    /// Its hello waits for the incumbent's answer, since then.
-    pub(crate) contends: Option<u64>,
+    /// Its hello waits for the incumbent's answer.
+    pub(crate) contends: Option<Contest>,
     /// Answers owed, in order.
     pub(crate) owed: VecDeque<Expect>,
     /// Messages written to it.
@@ -307,7 +308,7 @@ impl Oracle {
             ensure!(!overdue, "I8", "{at:?} said no hello and is still open");
             let waited = conn
                 .contends
-                .is_some_and(|since| now >= since + 2_000 + TICK);
+                .is_some_and(|contest| now >= contest.since + 2_000 + TICK);
             ensure!(
                 !waited || conn.is != Is::Greeting,
                 "I8",

@@ -6,6 +6,7 @@ use holdfast_core::rows::Status;
 use serde_json::Value;
 
 use super::conns::Is;
+use super::contests::Contest;
 use super::model::Seat;
 use super::{Cause, ConnKey, Oracle, Step, Verdict, Violation, ensure};
 use crate::said::{HelloSaid, Said};
@@ -13,9 +14,6 @@ use crate::town::Kind;
 
 /// Longest difference of clocks, and how long a signature is remembered.
 const SKEW: u64 = 60_000;
-
-/// From this takeover within this time the incumbent is asked first.
-const CONFLICT: (usize, u64) = (2, 10_000);
 
 impl HelloSaid {
     /// What is signed.
@@ -45,12 +43,6 @@ impl Oracle {
             Cause::Adopted(_, said) => Some(Rc::clone(said)),
             _ => self.contending(step),
         }
-    }
-
-    /// The hello of a challenger that this step may let in.
-    fn contending(&self, step: &Step<'_>) -> Option<Rc<HelloSaid>> {
-        let mut waiting = self.conns.iter().filter(|(at, _)| at.0 == step.shard);
-        waiting.find_map(|(_, conn)| conn.hello.clone().filter(|_| conn.contends.is_some()))
     }
 
     fn skewed(&self, said: &HelloSaid) -> bool {
@@ -292,21 +284,13 @@ impl Oracle {
                 format!("{at:?} said no hello and was refused: {code}"),
             ));
         };
-        let contends = conn.contends.is_some();
+        let contends = conn.contends;
         self.refusal_holds(step, &said, code, contends)?;
         self.scratch.refused.push((at, code.to_owned()));
-        if matches!(code, "capacity" | "bad_session_pubkey" | "session_conflict") && !contends {
+        if matches!(code, "capacity" | "bad_session_pubkey") && contends.is_none() {
             self.heard.push((said.stamp(step.shard), self.mono()));
         }
         Ok(())
-    }
-
-    /// Whether a newcomer of that identity waits for its incumbent's answer.
-    fn challenged(&self, who: &crate::town::Identity) -> bool {
-        self.conns.values().any(|conn| {
-            let same = |hello: &Rc<HelloSaid>| self.lease_of(&hello.who) == self.lease_of(who);
-            conn.contends.is_some() && conn.hello.as_ref().is_some_and(same)
-        })
     }
 
     fn refusal_holds(
@@ -314,7 +298,7 @@ impl Oracle {
         step: &Step<'_>,
         said: &HelloSaid,
         code: &str,
-        contends: bool,
+        contends: Option<Contest>,
     ) -> Verdict {
         let wall = self.now.wall.0;
         let own = self.lease_of(&said.who).and_then(|id| self.leases.get(id));
@@ -344,13 +328,9 @@ impl Oracle {
                     }
             }
             "session_conflict" => {
-                let since = self.mono().saturating_sub(CONFLICT.1);
-                own.is_some_and(|lease| {
-                    let recent = lease.takeovers.iter().filter(|at| **at >= since).count();
-                    // Or another newcomer waits for the same answer.
-                    let taken = contends || self.challenged(&said.who) || recent >= CONFLICT.0;
-                    lease.conn().is_some() && taken
-                })
+                let id = self.lease_of(&said.who);
+                let lost = |contest| id.is_some_and(|id| self.lost(step, id, contest));
+                own.is_some_and(|lease| lease.conn().is_some()) && contends.is_some_and(lost)
             }
             _ => false,
         };
@@ -374,7 +354,7 @@ impl Oracle {
             return Ok(());
         }
         let refused = self.scratch.refused.iter().any(|(other, _)| *other == at);
-        let Some(found) = self.conns.get_mut(&at) else {
+        let Some(found) = self.conns.get(&at) else {
             return Ok(());
         };
         if refused || found.is != Is::Greeting || found.contends.is_some() {
@@ -383,22 +363,23 @@ impl Oracle {
         let Some(said) = found.hello.clone() else {
             return Ok(());
         };
-        found.contends = Some(now);
         self.heard.push((said.stamp(step.shard), now));
-        let own = self.lease_of(&said.who).and_then(|id| self.leases.get(id));
-        let since = now.saturating_sub(CONFLICT.1);
-        let contends = own.is_some_and(|lease| {
-            let recent = lease.takeovers.iter().filter(|at| **at >= since).count();
-            lease
-                .conn()
-                .is_some_and(|at| self.scratch.pings.contains(&at))
-                && recent >= CONFLICT.0
-        });
-        ensure!(contends, "I2", "a hello of {:?} got no answer", said.who);
+        let contest = self
+            .place_of_earlier(&said)
+            .or_else(|| self.contest_begun(&said));
+        ensure!(
+            contest.is_some(),
+            "I2",
+            "a hello of {:?} got no answer",
+            said.who
+        );
+        if let Some(found) = self.conns.get_mut(&at) {
+            found.contends = contest;
+        }
         Ok(())
     }
 
-    fn is_hello(&self, step: &Step<'_>) -> bool {
+    pub(super) fn is_hello(&self, step: &Step<'_>) -> bool {
         match step.cause {
             Cause::Adopted(..) => true,
             Cause::Frame(frame) => matches!(frame.said, Said::Hello(_)),

@@ -5,6 +5,7 @@
 
 mod cause;
 mod conns;
+mod contests;
 mod counts;
 mod end;
 mod ends;
@@ -122,6 +123,8 @@ struct Scratch {
     refused: Vec<(ConnKey, String)>,
     handed_off: bool,
     pings: Vec<ConnKey>,
+    /// Whose socket answered a ping, and which.
+    answered: Option<(String, u64)>,
     /// Online sessions that were to be written what a log has dropped in this step, with their
     /// sockets.
     overtaken: Vec<(String, ConnKey)>,
@@ -259,6 +262,7 @@ impl Oracle {
         self.accounts_settled()?;
         self.cursors_noted(step)?;
         self.pong_counted(step)?;
+        self.answer_counted()?;
         self.read_ended(step);
         Ok(())
     }

@@ -59,9 +59,10 @@ impl Oracle {
         let Ok(watermark) = <[u8; 8]>::try_from(payload).map(u64::from_be_bytes) else {
             return;
         };
-        let ledger = self.ledgers.entry(id).or_default();
+        let ledger = self.ledgers.entry(id.clone()).or_default();
         let place = ledger.pings.iter().position(|p| p.watermark == watermark);
         let Some(place) = place else { return };
+        self.scratch.answered = Some((id, watermark));
         let (least, most) = ledger.pings[place].read;
         self.scratch.ponged = Some(ledger.pings[place].direct.clone());
         if place + 1 == ledger.pings.len() {
