@@ -1,5 +1,7 @@
 //! Holdfast: a continuous-presence broker. Presence is a lease, not a socket.
 
+#![forbid(unsafe_code)]
+
 pub use holdfast_core as core;
 pub mod admin;
 pub mod cli;

@@ -8,12 +8,10 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use monoio::net::TcpStream;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with, sockopt};
 
-use super::connection::Phase;
 use super::limiter::Limiter;
 use super::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN};
 use super::reactor::Loop;
@@ -67,8 +65,6 @@ pub(super) async fn run(lp: Rc<Loop>, listener: TcpListener, polled: monoio::net
 async fn pause(lp: &Loop) {
     let span = Duration::from_millis(ACCEPT_RETRY.0);
     monoio::time::timeout(span, lp.freed.wait()).await.ok();
-    // A freed descriptor is closed by the ring, after the turn that freed it.
-    monoio::time::sleep(Duration::from_millis(1)).await;
 }
 
 fn accept(lp: &Loop, listener: &TcpListener) -> Attempt {
@@ -110,13 +106,13 @@ fn admit(lp: &Rc<Loop>, fd: OwnedFd, source: Option<IpAddr>, sources: &mut Limit
         sockopt::set_socket_linger(&fd, Some(Duration::ZERO)).ok();
         return lp.shared.socket_closed();
     }
-    let Ok(socket) = TcpStream::from_std(std::net::TcpStream::from(fd)) else {
-        return lp.shared.socket_closed();
-    };
-    observe::accepted(lp.counters());
-    let socket = Rc::new(socket);
-    let conn = lp.turn(|reactor| reactor.conns.insert(Rc::clone(&socket), Phase::Http));
-    monoio::spawn(http::serve(Rc::clone(lp), conn, socket));
+    match lp.turn(|reactor| http::begin(reactor, fd)) {
+        Some((conn, bell)) => {
+            observe::accepted(lp.counters());
+            monoio::spawn(http::serve(Rc::clone(lp), conn, bell));
+        }
+        None => lp.shared.socket_closed(),
+    }
 }
 
 /// What a source is counted as: an IPv4 address, or an IPv6 network of 64 bits; None for this

@@ -7,25 +7,26 @@
 //!    +--last reply------------------------------------> Closing
 //!  any --EOF, error, abort, or LINGER after Closing began--> Dead
 //! ```
-//! The task that reads a socket owns its slot: whatever ends a connection only marks it and wakes
-//! that task (by shutting the socket down), and the task frees the slot. The core is told of the
-//! end in the turn in which the socket leaves `Open`, exactly once; of one that departs it is not
-//! told, since it has sent that one away itself.
+//! Whatever ends a connection only marks it; the slot is freed at the end of the turn, or by the
+//! task that serves its HTTP, which is told. The core is told of the end in the turn in which the
+//! socket leaves `Open`, exactly once; of one that departs it is not told, since it has sent that
+//! one away itself.
 
 use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use monoio::net::TcpStream;
-use rustix::net::{Shutdown, connect_unspec, shutdown};
+use rustix::net::connect_unspec;
 use slab::Slab;
 use tungstenite::protocol::frame::coding::Control;
 
 use super::handoff::Departure;
 use super::limits::{HELLO_BYTES_MAX, LINGER};
+use super::notify::Notify;
+use super::observe;
 use super::outbound::Outbound;
 use super::reactor::{Reactor, Timer};
 use super::websocket::{self, Header};
-use super::{observe, sys};
 use crate::core::effect::Close;
 use crate::core::ids::ConnId;
 use crate::core::input::Closing;
@@ -41,7 +42,7 @@ pub(super) enum Phase {
     Departing(Departure),
     /// Nothing is read or queued any more; what is queued is being written.
     Closing,
-    /// To be freed by its task.
+    /// To be freed.
     Dead,
 }
 
@@ -49,15 +50,19 @@ pub(super) enum Phase {
 pub(super) struct Connection {
     generation: u32,
     pub(super) phase: Phase,
-    pub(super) socket: Rc<TcpStream>,
+    pub(super) socket: OwnedFd,
+    /// The task that reads it, while it speaks HTTP.
+    pub(super) reader: Option<Rc<Notify>>,
     pub(super) out: Option<Box<Outbound>>,
     timer: Option<TimerKey>,
     /// Its hello has been accepted.
     joined: bool,
     /// In the list of those to be flushed at the end of the turn.
     pub(super) dirty: bool,
-    /// A task waits until it takes more.
+    /// It has not taken everything, and will be named when it takes more.
     pub(super) blocked: bool,
+    /// The peer sends no more: there is an end to be read.
+    pub(super) ended: bool,
     /// Nothing can be written any more.
     pub(super) broken: bool,
     /// Its HTTP deadline has passed.
@@ -77,18 +82,20 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Takes a socket in.
-    pub(super) fn insert(&mut self, socket: Rc<TcpStream>, phase: Phase) -> ConnId {
+    fn insert(&mut self, socket: OwnedFd, phase: Phase) -> ConnId {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let slot = self.slots.insert(Connection {
             generation,
             phase,
             socket,
+            reader: None,
             out: None,
             timer: None,
             joined: false,
             dirty: false,
             blocked: false,
+            ended: false,
             broken: false,
             expired: false,
             held: false,
@@ -107,6 +114,7 @@ impl Connections {
         (found.generation == conn.generation).then_some(found)
     }
 
+    /// Frees a slot.
     fn remove(&mut self, conn: ConnId) -> Option<Connection> {
         self.get_mut(conn)?;
         self.slots.try_remove(conn.slot as usize)
@@ -130,6 +138,18 @@ impl Connections {
 }
 
 impl Reactor {
+    /// Takes a socket in and has it watched; None if the kernel will not.
+    pub(super) fn take_in(&mut self, socket: OwnedFd, phase: Phase) -> Option<ConnId> {
+        let conn = self.conns.insert(socket, phase);
+        let found = self.conns.get_mut(conn)?;
+        let Err(error) = self.poller.add(found.socket.as_fd(), conn) else {
+            return Some(conn);
+        };
+        observe::unwatched(&error);
+        self.conns.remove(conn);
+        None
+    }
+
     /// The core has accepted the hello of `conn`.
     pub(super) fn joined(&mut self, conn: ConnId) {
         if let Some(found) = self.conns.get_mut(conn) {
@@ -209,9 +229,20 @@ impl Reactor {
             return;
         }
         if let Some(found) = self.conns.get_mut(conn) {
-            // Resets at once, and wakes whoever waits on the socket. Fails only if the peer has
-            // done so before.
-            connect_unspec(sys::borrow(&found.socket)).ok();
+            // Resets at once. Fails only if the peer has done so before.
+            connect_unspec(&found.socket).ok();
+            self.dying.push(conn);
+        }
+    }
+
+    /// Frees the slots of sockets that were aborted in this turn.
+    pub(super) fn bury(&mut self) {
+        while let Some(conn) = self.dying.pop() {
+            match self.conns.get_mut(conn).map(|found| &found.reader) {
+                Some(Some(task)) => task.notify(),
+                Some(None) => self.end(conn),
+                None => {}
+            }
         }
     }
 
@@ -262,30 +293,35 @@ impl Reactor {
         found.timer = None;
         match found.phase {
             Phase::Http => {
-                // Wakes its task, which answers.
                 found.expired = true;
-                shutdown(sys::borrow(&found.socket), Shutdown::Read).ok();
+                // It answers.
+                if let Some(task) = &found.reader {
+                    task.notify();
+                }
             }
             Phase::Closing => self.abort(conn),
             Phase::Open(_) | Phase::Departing(_) | Phase::Dead => {}
         }
     }
 
-    /// Frees the slot of a socket whose task ends, or that moves away.
-    pub(super) fn forget(&mut self, conn: ConnId) {
+    /// Closes a socket that is at its end, and frees its slot.
+    pub(super) fn end(&mut self, conn: ConnId) {
+        if self.forget(conn).is_some() {
+            self.shared.socket_closed();
+            self.freed = true;
+        }
+    }
+
+    /// Frees the slot of a socket that ends or moves away, and gives the socket.
+    pub(super) fn forget(&mut self, conn: ConnId) -> Option<OwnedFd> {
         self.leave(conn, Phase::Dead, Closing::Abrupt);
-        let Some(found) = self.conns.remove(conn) else {
-            return;
-        };
+        let found = self.conns.remove(conn)?;
         if let Some(timer) = found.timer {
             self.timers.cancel(timer);
-        }
-        if found.blocked {
-            // Ends the task that waits to write.
-            shutdown(sys::borrow(&found.socket), Shutdown::Both).ok();
         }
         if let Some(out) = found.out {
             self.recycle(out);
         }
+        Some(found.socket)
     }
 }

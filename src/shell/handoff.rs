@@ -1,28 +1,27 @@
 //! A socket on its way from the loop that accepted it to the loop where its mesh lives.
 //!
-//! Why no operation is in flight on a descriptor that leaves:
+//! Why nothing of the old loop touches a descriptor that leaves:
 //!
-//! - *The read.* Only the connection's own task polls for reading, and it is that task which
-//!   parts with the socket, in the turn in which the core answered its frame.
-//! - *A write.* Only a task spawned for a blocked queue polls for writing. A socket whose queue is
-//!   blocked does not leave: before its hello it was sent next to nothing, so its client is not
-//!   reading, and it is closed instead.
+//! - *Reading.* Nothing is in flight: a loop waits for its set of sockets, not for a socket. The
+//!   set is told to forget this one.
+//! - *Writing.* A socket that has not taken everything does not leave: before its hello it was sent
+//!   next to nothing, so its client is not reading, and it is closed instead.
 //! - *The tables.* The connection is taken out of its slot in the same turn, so that no later
-//!   effect, timer or time-out finds it; both see another generation.
+//!   event, effect, timer or time-out finds it; all see another generation.
 //!
 //! Races with the rest: a hello of the same identity on another loop is settled by the home shard,
 //! in the order of its lane. A home loop that is shutting down, or whose lane is full, drops the
 //! parcel. Dropping a [`Parcel`] anywhere closes the socket, and its client reconnects.
 
-use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
 
-use monoio::net::TcpStream;
-
+use super::connection::Phase;
 use super::message::Message;
-use super::reactor::Loop;
-use super::{observe, sys};
+use super::observe;
+use super::reactor::Reactor;
 use crate::core::hello::Hello;
+use crate::core::ids::ConnId;
 
 /// Where a socket is to go, decided by the core.
 pub(super) struct Departure {
@@ -40,20 +39,34 @@ pub(super) struct Parcel {
     pub(super) hello: Box<Hello>,
 }
 
-/// Sends a quiescent socket to its home. `socket` must be out of the tables already.
-pub(super) fn send(lp: &Loop, socket: Rc<TcpStream>, departure: Departure, residue: Vec<u8>) {
-    let Departure { shard, hello } = departure;
-    let sent = Rc::try_unwrap(socket).is_ok_and(|socket| {
+impl Reactor {
+    /// Sends a socket to where the core wants it, with what was read and not looked at.
+    pub(super) fn depart(&mut self, conn: ConnId, rest: &[u8]) {
+        self.flush(conn);
+        let Some(found) = self.conns.get_mut(conn) else {
+            return;
+        };
+        if found.blocked {
+            observe::handoff_lost(self.counters());
+            return self.abort(conn);
+        }
+        let phase = mem::replace(&mut found.phase, Phase::Dead);
+        let (Phase::Departing(departure), Some(fd)) = (phase, self.forget(conn)) else {
+            return;
+        };
+        self.poller.remove(fd.as_fd());
+        let Departure { shard, hello } = departure;
         let parcel = Box::new(Parcel {
-            fd: sys::take(socket),
-            residue,
+            fd,
+            residue: rest.to_vec(),
             hello,
         });
-        let lane = lp.shared.lanes.get(usize::from(shard));
-        lane.is_some_and(|lane| lane.offer(Message::Handoff(parcel)).is_ok())
-    });
-    if !sent {
-        lp.shared.socket_closed();
-        observe::handoff_lost(lp.counters());
+        let lane = self.shared.lanes.get(usize::from(shard));
+        let sent = lane.is_some_and(|lane| lane.offer(Message::Handoff(parcel)).is_ok());
+        if !sent {
+            self.shared.socket_closed();
+            self.freed = true;
+            observe::handoff_lost(self.counters());
+        }
     }
 }

@@ -8,10 +8,10 @@ pub(super) mod head;
 mod reply;
 mod routes;
 
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use monoio::net::TcpStream;
 use tungstenite::handshake::server::{create_response, write_response};
 
 use body::{CHUNK_HEAD_BYTES_MAX, Framing};
@@ -19,9 +19,11 @@ use head::{Refusal, Request};
 use reply::Reply;
 use routes::Route;
 
+use super::connection::Phase;
 use super::limits::{HTTP_OUTBOUND_BYTES_MAX, REQUESTS_MAX};
+use super::notify::Notify;
 use super::reactor::{Loop, Reactor};
-use super::reading::{self, Next, Read};
+use super::reading::Read;
 use super::websocket::Header;
 use crate::core::ids::ConnId;
 
@@ -42,52 +44,72 @@ enum Arrival {
     Gone,
 }
 
+/// How it goes on after the last request.
+enum End {
+    /// The socket is read as what it has become.
+    ReadOn,
+    /// The slot may go.
+    Gone,
+}
+
 /// One connection's requests.
 struct Exchange {
     lp: Rc<Loop>,
     conn: ConnId,
-    socket: Rc<TcpStream>,
+    /// Rung when there is something to read, or when time is up.
+    bell: Rc<Notify>,
     buffer: BytesMut,
     served: u32,
+    /// The bell has been rung.
+    rung: bool,
     /// The request being answered wants no body, however it is answered.
     bare: bool,
 }
 
+/// Takes in an accepted socket, which rings for [`serve`] when there is something to read; None if
+/// it cannot be watched.
+pub(super) fn begin(reactor: &mut Reactor, socket: OwnedFd) -> Option<(ConnId, Rc<Notify>)> {
+    let bell = Rc::new(Notify::default());
+    let conn = reactor.take_in(socket, Phase::Http)?;
+    if let Some(found) = reactor.conns.get_mut(conn) {
+        found.reader = Some(Rc::clone(&bell));
+    }
+    reactor.await_request(conn);
+    Some((conn, bell))
+}
+
 /// The task of an accepted socket.
-pub(super) async fn serve(lp: Rc<Loop>, conn: ConnId, socket: Rc<TcpStream>) {
-    lp.turn(|reactor| reactor.await_request(conn));
+pub(super) async fn serve(lp: Rc<Loop>, conn: ConnId, bell: Rc<Notify>) {
     let mut exchange = Exchange {
         lp,
         conn,
-        socket,
+        bell,
         buffer: BytesMut::new(),
         served: 0,
+        rung: false,
         bare: false,
     };
-    let next = exchange.run().await;
-    let Exchange {
-        lp, conn, socket, ..
-    } = exchange;
-    // A task of its own, so that what HTTP needed is freed for as long as the socket lives.
-    reading::start(lp, conn, socket, next);
+    let end = exchange.run().await;
+    exchange.lp.turn(|reactor| match end {
+        End::ReadOn => reactor.read_from_here(conn),
+        End::Gone => reactor.end(conn),
+    });
 }
 
 impl Exchange {
-    async fn run(&mut self) -> Next {
+    async fn run(&mut self) -> End {
         loop {
-            let stop = match self.head().await {
-                Ok(request) => match self.answer(&request).await {
-                    Ok(None) => continue,
-                    Ok(Some(next)) => return next,
-                    Err(stop) => stop,
-                },
-                Err(stop) => stop,
+            let answered = match self.head().await {
+                Ok(request) => self.answer(&request).await,
+                Err(stop) => Err(stop),
             };
-            return match stop {
-                Stop::Gone => Next::Gone,
-                Stop::Silently => self.end(None),
-                Stop::With(reply) => self.end(Some(&reply)),
-            };
+            match answered {
+                Ok(true) => {}
+                Ok(false) => return End::ReadOn,
+                Err(Stop::Gone) => return End::Gone,
+                Err(Stop::Silently) => return self.end(None),
+                Err(Stop::With(reply)) => return self.end(Some(&reply)),
+            }
         }
     }
 
@@ -114,12 +136,12 @@ impl Exchange {
         }
     }
 
-    /// Answers one request; Some when the connection is no longer HTTP.
-    async fn answer(&mut self, request: &Request) -> Result<Option<Next>, Stop> {
+    /// Answers one request; false when the connection is no longer HTTP.
+    async fn answer(&mut self, request: &Request) -> Result<bool, Stop> {
         self.served += 1;
         self.bare = request.is_head();
         if request.wants_websocket() {
-            return self.upgrade(request).map(Some);
+            return self.upgrade(request).map(|()| false);
         }
         let malformed = |_| Stop::With(Reply::text(400, "bad request"));
         let framing = request.framing().map_err(malformed)?;
@@ -142,10 +164,10 @@ impl Exchange {
             reactor.await_request(self.conn);
             reactor.waiting(self.conn) <= HTTP_OUTBOUND_BYTES_MAX
         });
-        if fits { Ok(None) } else { Err(Stop::Silently) }
+        if fits { Ok(true) } else { Err(Stop::Silently) }
     }
 
-    fn upgrade(&mut self, request: &Request) -> Result<Next, Stop> {
+    fn upgrade(&mut self, request: &Request) -> Result<(), Stop> {
         if request.target != "/ws" {
             return Err(Stop::Silently);
         }
@@ -162,10 +184,11 @@ impl Exchange {
         }
         let leftover = self.buffer.split().to_vec();
         self.buffer = BytesMut::new();
-        Ok(self.lp.turn(|reactor| {
+        self.lp.turn(|reactor| {
             reactor.queue(self.conn, Header::default(), answer.into());
-            reactor.upgraded(self.conn, leftover)
-        }))
+            reactor.upgraded(self.conn, leftover);
+        });
+        Ok(())
     }
 
     /// A request's whole body.
@@ -209,19 +232,21 @@ impl Exchange {
 
     async fn read(&mut self) -> Arrival {
         loop {
-            if self.socket.readable(false).await.is_err() {
-                return Arrival::Gone;
+            // A client that has just come has mostly not sent anything yet.
+            if self.rung {
+                let buffer = &mut self.buffer;
+                let arrival = self.lp.turn(|reactor| reactor.read_http(self.conn, buffer));
+                if let Some(arrival) = arrival {
+                    return arrival;
+                }
             }
-            let buffer = &mut self.buffer;
-            let arrival = self.lp.turn(|reactor| reactor.read_http(self.conn, buffer));
-            if let Some(arrival) = arrival {
-                return arrival;
-            }
+            self.bell.wait().await;
+            self.rung = true;
         }
     }
 
     /// The last answer, if any, and the end of the connection.
-    fn end(&mut self, reply: Option<&Reply>) -> Next {
+    fn end(&mut self, reply: Option<&Reply>) -> End {
         self.buffer = BytesMut::new();
         self.lp.turn(|reactor| {
             if let Some(reply) = reply {
@@ -230,7 +255,7 @@ impl Exchange {
             }
             reactor.finish(self.conn);
         });
-        Next::Again
+        End::ReadOn
     }
 }
 

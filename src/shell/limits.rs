@@ -26,6 +26,9 @@ pub(super) const HELLO_BYTES_MAX: usize = 128 * 1024;
 /// their turn.
 pub(super) const READ_BYTES: usize = 64 * 1024;
 
+/// Sockets served in one turn, which end together: what they make the loop write goes out then.
+pub(super) const POLLED_PER_TURN: usize = 64;
+
 /// Shortest time bytes sent may stay unacknowledged before the kernel gives the connection up;
 /// otherwise the core's patience with a silent client.
 pub(super) const UNACKED_MIN: Millis = Millis::secs(10);
@@ -38,6 +41,9 @@ pub(super) const FLUSH_BYTES: usize = 128 * 1024;
 
 /// Outbound queues kept for reuse; a loop needs about as many as it writes to in one turn.
 pub(super) const POOLED_QUEUES: usize = 1024;
+
+/// Room for effects kept from one step of the core to the next; a broadcast to a large mesh fits.
+pub(super) const EFFECTS_KEPT: usize = 4096;
 
 /// Send buffer asked of the kernel for each socket, which takes twice as much for what it keeps
 /// beside the bytes. That, [`OUTBOUND_BYTES_MAX`] and the one frame whose turn it is bound what a
@@ -59,7 +65,7 @@ pub(super) const ACCEPT_WARNING: Millis = Millis::secs(60);
 /// Descriptors kept back for the database, administrators, and the process itself.
 pub(super) const RESERVED_DESCRIPTORS: u64 = 32;
 
-/// Descriptors kept back for each loop: its listener, its bell and its ring.
+/// Descriptors kept back for each loop: its listener, its bell, its set of sockets, its ring.
 pub(super) const RESERVED_PER_LOOP: u64 = 8;
 
 /// Source addresses and hook keys remembered by one limiter.

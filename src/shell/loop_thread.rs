@@ -12,6 +12,7 @@ use rustix::net::{Shutdown, shutdown};
 use super::boot::Notice;
 use super::lane::Receiver;
 use super::message::Message;
+use super::poller::{self, Poller};
 use super::reactor::{Loop, Parts, Reactor};
 use super::shared::Shared;
 use super::{accept, runtime};
@@ -72,8 +73,11 @@ async fn run(start: LoopStart) -> io::Result<()> {
     let polled = monoio::net::TcpListener::from_std(start.listener.try_clone()?)?;
     let listener = start.listener.try_clone()?;
     let notify = start.notify.clone();
-    let lp = build(start);
+    let poller = Poller::new()?;
+    let polled_set = poller.polled()?;
+    let lp = build(start, poller);
     let timer = monoio::spawn(Rc::clone(&lp).run_timer());
+    monoio::spawn(poller::run(Rc::clone(&lp), polled_set));
     notify.send(Notice::Ready).ok();
     let mut waiting = Some((listener.try_clone()?, polled));
     let mut accepting = None;
@@ -117,7 +121,7 @@ async fn run(start: LoopStart) -> io::Result<()> {
 }
 
 /// Builds the shard in its own thread, and gives it what the last process left.
-pub(super) fn build(start: LoopStart) -> Rc<Loop> {
+pub(super) fn build(start: LoopStart, poller: Poller) -> Rc<Loop> {
     let count = u16::try_from(start.shared.lanes.len()).unwrap_or(u16::MAX);
     let place = Place {
         index: start.index,
@@ -131,6 +135,7 @@ pub(super) fn build(start: LoopStart) -> Rc<Loop> {
         max_frame_bytes: start.max_frame_bytes,
         shard,
         store: start.store,
+        poller,
     }));
     lp.turn(|reactor| {
         for row in start.rows {

@@ -7,12 +7,12 @@
 //!               handoff <----------+-----------------------------------------+       writing
 //!                  \--> lane (of another loop) --> adopt
 //! ```
-//! One loop is one thread, one runtime and one shard (`loop_thread`, `reactor`). All its state is
+//! `poller` names the sockets that are ready. One loop is one thread, one runtime and one shard (`loop_thread`, `reactor`). All its state is
 //! behind one cell that no task holds across an await. Its only timer sleeps until the earliest
 //! deadline.
 //!
 //! What is kept in one place: clocks (`clock`), crossing threads (`lane`; `shared` holds what is
-//! only counted or read), a descriptor leaving its loop (`handoff`), unsafe code (`sys`).
+//! only counted or read), a descriptor leaving its loop (`handoff`). No code here is unsafe.
 
 mod accept;
 mod apply;
@@ -36,11 +36,11 @@ mod metrics;
 mod notify;
 mod observe;
 mod outbound;
+mod poller;
 mod reactor;
 mod reading;
 mod runtime;
 mod shared;
-mod sys;
 mod websocket;
 mod writing;
 

@@ -219,6 +219,11 @@ pub(super) fn write_failed(conn: ConnId, errno: Errno) {
     tracing::debug!(slot = conn.slot, %errno, "write failed");
 }
 
+/// The kernel does not watch a socket for us.
+pub(super) fn unwatched(error: &std::io::Error) {
+    tracing::warn!(%error, "a connection was dropped: see fs.epoll.max_user_watches");
+}
+
 /// A socket did not reach its home loop.
 pub(super) fn handoff_lost(counters: &Counters) {
     counters.handoffs_lost.add(1);

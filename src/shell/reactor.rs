@@ -11,20 +11,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use monoio::net::TcpStream;
-
 use super::ask::Gather;
 use super::clock::Clock;
 use super::connection::Connections;
 use super::drain::Drain;
-use super::limits::{CATCH_UP, CATCH_UPS_MAX, READ_BYTES, STALL};
+use super::limits::{CATCH_UP, CATCH_UPS_MAX, EFFECTS_KEPT, READ_BYTES, STALL};
 use super::message::{Asker, Message};
 use super::notify::Notify;
 use super::observe::Counters;
 use super::outbound::Outbound;
-use super::reading::{self, Next};
+use super::poller::Poller;
 use super::shared::Shared;
-use super::writing;
 use crate::core::effect::Effects;
 use crate::core::ids::ConnId;
 use crate::core::input::{Closing, Input};
@@ -55,13 +52,14 @@ pub(super) struct Reactor {
     /// Ends of sockets that the core has yet to be told of.
     pub(super) unreported_ends: VecDeque<(ConnId, Closing)>,
     pub(super) conns: Connections,
+    pub(super) poller: Poller,
     pub(super) timers: Wheel<Timer>,
     /// Sockets with something queued in this turn.
     pub(super) dirty: Vec<ConnId>,
-    /// Sockets that need a task to write the rest.
-    pub(super) blocked: Vec<(ConnId, Rc<TcpStream>)>,
-    /// Sockets that need a task to read them.
-    pub(super) adopted: Vec<(ConnId, Rc<TcpStream>, Next)>,
+    /// Sockets aborted in this turn.
+    pub(super) dying: Vec<ConnId>,
+    /// A descriptor was closed in this turn.
+    pub(super) freed: bool,
     /// Queues for reuse.
     #[expect(clippy::vec_box, reason = "a connection holds a pointer, not a queue")]
     pub(super) pool: Vec<Box<Outbound>>,
@@ -84,6 +82,7 @@ pub(super) struct Parts {
     pub(super) max_frame_bytes: usize,
     pub(super) shard: Shard,
     pub(super) store: StoreClient,
+    pub(super) poller: Poller,
 }
 
 impl Reactor {
@@ -95,6 +94,7 @@ impl Reactor {
             max_frame_bytes,
             shard,
             store,
+            poller,
         } = parts;
         let clock = shared.clock;
         Self {
@@ -107,10 +107,11 @@ impl Reactor {
             effects: Effects::new(),
             unreported_ends: VecDeque::new(),
             conns: Connections::default(),
+            poller,
             timers: Wheel::new(clock.mono()),
             dirty: Vec::new(),
-            blocked: Vec::new(),
-            adopted: Vec::new(),
+            dying: Vec::new(),
+            freed: false,
             pool: Vec::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             asked: BTreeMap::new(),
@@ -147,6 +148,8 @@ impl Reactor {
         for effect in effects.drain(..) {
             self.apply(effect);
         }
+        // A storm leaves room for one effect per session.
+        effects.shrink_to(EFFECTS_KEPT);
         self.effects = effects;
     }
 
@@ -171,6 +174,7 @@ impl Reactor {
                 self.flush(conn);
             }
             self.dirty = dirty;
+            self.bury();
             // Writing may have shown that a socket is at its end.
             if self.unreported_ends.is_empty() {
                 return;
@@ -275,7 +279,7 @@ impl Loop {
         self.clock.mono()
     }
 
-    /// Runs `work`, then writes what it queued, starts the tasks it needs, and sees to the timer.
+    /// Runs `work`, then writes what it queued, and sees to the timer.
     pub(super) fn turn<R>(self: &Rc<Self>, work: impl FnOnce(&mut Reactor) -> R) -> R {
         let mut reactor = self.reactor.borrow_mut();
         let result = work(&mut reactor);
@@ -285,16 +289,12 @@ impl Loop {
     }
 
     fn end_turn(self: &Rc<Self>, mut reactor: RefMut<'_, Reactor>) {
-        let blocked = mem::take(&mut reactor.blocked);
-        let adopted = mem::take(&mut reactor.adopted);
+        let freed = mem::take(&mut reactor.freed);
         let deadline = reactor.next_deadline();
         let drained = reactor.drained();
         drop(reactor);
-        for (conn, socket) in blocked {
-            monoio::spawn(writing::run(Rc::clone(self), conn, socket));
-        }
-        for (conn, socket, next) in adopted {
-            reading::start(Rc::clone(self), conn, socket, next);
+        if freed {
+            self.freed.notify();
         }
         if drained && let Some(lane) = self.shared.lanes.get(usize::from(self.index)) {
             // Our own lane, which the loop's first task closes after it has seen this.
@@ -308,13 +308,6 @@ impl Loop {
         if sooner {
             self.timer.notify();
         }
-    }
-
-    /// Frees a socket's slot, at the end of its task.
-    pub(super) fn forget(self: &Rc<Self>, conn: ConnId) {
-        self.turn(|reactor| reactor.forget(conn));
-        self.shared.socket_closed();
-        self.freed.notify();
     }
 
     /// Ends the timer's task.

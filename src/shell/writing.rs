@@ -1,36 +1,19 @@
-//! Writing: what is queued for a socket, and the task that writes what it does not take at once.
+//! Writing: what is queued for a socket, and what it does not take at once.
 
-use std::rc::Rc;
+use std::os::fd::AsFd;
 
 use bytes::Bytes;
-use monoio::net::TcpStream;
 use rustix::net::{Shutdown, shutdown};
 use tungstenite::protocol::frame::coding::Control;
 
 use super::connection::Phase;
 use super::limits::{FLUSH_BYTES, POOLED_QUEUES};
+use super::observe;
 use super::outbound::{Outbound, Written};
-use super::reactor::{Loop, Reactor};
+use super::reactor::Reactor;
 use super::websocket::Header;
-use super::{observe, sys};
 use crate::core::ids::ConnId;
 use crate::core::limits::OUTBOUND_BYTES_MAX;
-
-/// Writes the rest of a socket's queue as it takes it.
-pub(super) async fn run(lp: Rc<Loop>, conn: ConnId, socket: Rc<TcpStream>) {
-    loop {
-        let ready = socket.writable(false).await;
-        let more = lp.turn(|reactor| {
-            if ready.is_err() {
-                reactor.abort(conn);
-            }
-            reactor.write_more(conn)
-        });
-        if !more {
-            return;
-        }
-    }
-}
 
 impl Reactor {
     /// Queues a frame (or, with an empty header, bytes as they are) for the end of the turn.
@@ -91,28 +74,22 @@ impl Reactor {
             .map_or(0, |out| out.bytes())
     }
 
-    /// Writes what is queued; what the socket does not take is left to a task of its own.
+    /// Writes what is queued; what the socket does not take waits until it takes more.
     pub(super) fn flush(&mut self, conn: ConnId) {
         let Some(found) = self.conns.get_mut(conn) else {
             return;
         };
-        if !found.blocked && self.write(conn) {
-            let Some(found) = self.conns.get_mut(conn) else {
-                return;
-            };
-            found.blocked = true;
-            let socket = Rc::clone(&found.socket);
-            self.blocked.push((conn, socket));
+        if !found.blocked {
+            self.write_more(conn);
         }
     }
 
-    /// Writes more of a blocked socket; false when there is no more to wait for.
-    pub(super) fn write_more(&mut self, conn: ConnId) -> bool {
+    /// Writes also what waited for the socket to take more.
+    pub(super) fn write_more(&mut self, conn: ConnId) {
         let blocked = self.write(conn);
         if let Some(found) = self.conns.get_mut(conn) {
             found.blocked = blocked;
         }
-        blocked
     }
 
     /// Returns whether the socket takes no more.
@@ -123,7 +100,7 @@ impl Reactor {
         found.dirty = false;
         let written = match &mut found.out {
             Some(_) if matches!(found.phase, Phase::Dead) => Written::Broken,
-            Some(out) => out.write(sys::borrow(&found.socket)),
+            Some(out) => out.write(found.socket.as_fd()),
             None => Written::All,
         };
         let failed = match written {
@@ -138,7 +115,7 @@ impl Reactor {
         let closing = matches!(found.phase, Phase::Closing);
         if closing && !found.held && !found.finished {
             found.finished = true;
-            shutdown(sys::borrow(&found.socket), Shutdown::Write).ok();
+            shutdown(&found.socket, Shutdown::Write).ok();
         }
         if let Some(out) = found.out.take() {
             self.recycle(out);
