@@ -17,8 +17,6 @@ pub(crate) enum Attachment {
     Contending {
         /// Whose place it wants.
         slot: u32,
-        /// Frames that came meanwhile.
-        held: Vec<Box<str>>,
     },
     /// Attached under this handle; whether still, the session's generation decides.
     Attached(PeerHandle),
@@ -31,6 +29,8 @@ pub(crate) enum Attachment {
 pub(crate) struct Challenger {
     pub(crate) conn: ConnId,
     pub(crate) hello: Box<Hello>,
+    /// Frames that it has sent meanwhile.
+    pub(crate) held: Vec<Box<str>>,
     /// The ping whose pong is the incumbent's answer.
     pub(crate) asked: Position,
     pub(crate) timer: TimerKey,
@@ -95,6 +95,9 @@ impl Attachments {
 fn is_greeting(entry: Option<&(u32, Attachment)>) -> bool {
     matches!(entry, Some((_, Attachment::Greeting(_))))
 }
+
+// There is an entry per socket.
+const _: () = assert!(size_of::<Option<(u32, Attachment)>>() <= 16);
 
 #[cfg(test)]
 mod tests {

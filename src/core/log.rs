@@ -162,7 +162,7 @@ impl Log {
         {
             self.drop_first();
         }
-        if self.entries.is_empty() {
+        if self.entries.len() * 4 < self.entries.capacity() {
             self.entries.shrink_to_fit();
         }
     }

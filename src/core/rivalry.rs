@@ -57,7 +57,8 @@ impl Shard {
             mark(Mark::ChallengerReplaced);
             let first = std::mem::replace(&mut challenger.conn, conn);
             challenger.hello = hello;
-            self.wait_for_place(slot, conn);
+            challenger.held.clear();
+            self.attachments.set(conn, Attachment::Contending { slot });
             return self.refuse_rival(t, slot, first);
         }
         rivalry.takeovers = rivalry.takeovers.saturating_add(1);
@@ -81,17 +82,12 @@ impl Shard {
             peer.rare_mut().rivalry.challenger = Some(Challenger {
                 conn,
                 hello,
+                held: Vec::new(),
                 asked,
                 timer,
             });
         }
-        self.wait_for_place(slot, conn);
-    }
-
-    fn wait_for_place(&mut self, slot: u32, conn: ConnId) {
-        let held = Vec::new();
-        self.attachments
-            .set(conn, Attachment::Contending { slot, held });
+        self.attachments.set(conn, Attachment::Contending { slot });
     }
 
     /// Whether a socket that has joined may say hello once more.
@@ -131,28 +127,26 @@ impl Shard {
         };
         self.wheel.cancel(challenger.timer);
         mark(Mark::ChallengerAdmitted);
-        let held = match self.attachments.remove(challenger.conn) {
-            Some(Attachment::Contending { held, .. }) => held,
-            _ => Vec::new(),
-        };
+        self.attachments.remove(challenger.conn);
         self.reattach(t, slot, challenger.conn, &challenger.hello);
-        for text in held {
+        for text in challenger.held {
             self.frame(t, challenger.conn, &text);
         }
     }
 
     /// A frame of a challenger waits for its hello's answer.
     pub(crate) fn hold_frame(&mut self, t: &mut Turn<'_>, conn: ConnId, slot: u32, text: &str) {
-        if let Some(Attachment::Contending { held, .. }) = self.attachments.get_mut(conn) {
-            let bytes: usize = held.iter().map(|frame| frame.len()).sum();
-            if held.len() < HELD_MAX && bytes + text.len() <= HELD_BYTES_MAX {
-                mark(Mark::FrameHeld);
-                held.push(text.into());
-                return;
-            }
-            self.challenger_left(slot, conn);
-            self.close(t, conn, crate::effect::Close::SLOW_CONSUMER);
+        let Some(challenger) = self.challenger_mut(slot).filter(|c| c.conn == conn) else {
+            return;
+        };
+        let bytes: usize = challenger.held.iter().map(|frame| frame.len()).sum();
+        if challenger.held.len() < HELD_MAX && bytes + text.len() <= HELD_BYTES_MAX {
+            mark(Mark::FrameHeld);
+            challenger.held.push(text.into());
+            return;
         }
+        self.challenger_left(slot, conn);
+        self.close(t, conn, crate::effect::Close::SLOW_CONSUMER);
     }
 
     /// The challenger's socket ended.
@@ -179,14 +173,14 @@ impl Shard {
         rare.rivalry.challenger.as_ref()
     }
 
+    fn challenger_mut(&mut self, slot: u32) -> Option<&mut Challenger> {
+        let rare = self.peers.get_slot_mut(slot)?.rare.as_mut()?;
+        rare.rivalry.challenger.as_mut()
+    }
+
     fn take_challenger(&mut self, slot: u32) -> Option<Challenger> {
-        self.peers
-            .get_slot_mut(slot)?
-            .rare
-            .as_mut()?
-            .rivalry
-            .challenger
-            .take()
+        let rare = self.peers.get_slot_mut(slot)?.rare.as_mut()?;
+        rare.rivalry.challenger.take()
     }
 
     fn refuse_rival(&mut self, t: &mut Turn<'_>, slot: u32, conn: ConnId) {

@@ -334,7 +334,7 @@ impl Shard {
                 mark(Mark::ClosedWhileGreeting);
                 self.wheel.cancel(timer);
             }
-            Some(Attachment::Contending { slot, .. }) => self.challenger_left(slot, conn),
+            Some(Attachment::Contending { slot }) => self.challenger_left(slot, conn),
             Some(Attachment::Attached(peer)) => self.detached(t, conn, peer, how),
         }
     }

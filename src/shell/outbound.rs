@@ -17,7 +17,7 @@ use super::websocket::Header;
 const SLICES: usize = 64;
 
 /// How much a queue may keep allocated while it waits for reuse.
-const KEPT_CHUNKS: usize = 64;
+const KEPT_CHUNKS: usize = 8;
 
 /// How far a write got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

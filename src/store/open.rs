@@ -232,8 +232,9 @@ fn common_pragmas(conn: &Connection) -> rusqlite::Result<()> {
     conn.set_prepared_statement_cache_capacity(64);
     // No temporary files: another place that could be full.
     conn.pragma_update(None, "temp_store", "memory")?;
-    // KiB when negative: holds the hot ends of tables and indexes.
-    conn.pragma_update(None, "cache_size", -16 * 1024)?;
+    // KiB when negative: holds the hot ends of tables and indexes. What else is read often lies in
+    // the system's cache of the file.
+    conn.pragma_update(None, "cache_size", -2 * 1024)?;
     // Off: a read error on a mapped page is a SIGBUS, not an error we could report.
     conn.pragma_update(None, "mmap_size", 0)?;
     Ok(())

@@ -38,7 +38,7 @@ impl Shard {
         if self.shutting_down {
             return;
         }
-        if let Some(Attachment::Contending { slot, .. }) = self.attachments.get_mut(conn) {
+        if let Some(Attachment::Contending { slot }) = self.attachments.get_mut(conn) {
             let slot = *slot;
             return self.hold_frame(t, conn, slot, text);
         }
