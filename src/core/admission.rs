@@ -1,6 +1,7 @@
 //! Who may enter: from a verified hello to a new session, a reattach, or a refusal.
 
 use crate::attachment::Attachment;
+use crate::chain::List;
 use crate::effect::{Close, Effect};
 use crate::event::{Event, LeaseEnd};
 use crate::hello::{Hello, Refusal};
@@ -217,7 +218,8 @@ impl Shard {
         if self.peers.get_slot(holder)?.member != member {
             return None;
         }
-        self.member(member)?.sessions.values().copied().find(is_it)
+        let sessions = self.member(member)?.sessions;
+        sessions.iter(&self.peers, List::Member).find(is_it)
     }
 
     /// A claimed key that another member holds is refused (B3); a proven one wins later.

@@ -19,6 +19,8 @@ pub(crate) struct Details {
     pub(crate) peer_type: Option<Box<str>>,
     pub(crate) channel: Option<Box<str>>,
     pub(crate) model: Option<Box<str>>,
+    /// Its working directory.
+    pub(crate) cwd: Box<str>,
     pub(crate) groups: Vec<Group>,
 }
 
@@ -39,6 +41,7 @@ enum Field {
     PeerType,
     Channel,
     Model,
+    Cwd,
     /// Behind all others.
     Groups,
 }
@@ -55,6 +58,7 @@ impl Card {
         put(&mut bytes, details.peer_type.as_deref());
         put(&mut bytes, details.channel.as_deref());
         put(&mut bytes, details.model.as_deref());
+        put(&mut bytes, Some(&details.cwd));
         for group in &details.groups {
             put(&mut bytes, Some(&group.name));
             put(&mut bytes, group.role.as_deref());
@@ -74,6 +78,7 @@ impl Card {
             peer_type: text(self.peer_type()),
             channel: text(self.channel()),
             model: text(self.model()),
+            cwd: self.cwd().into(),
             groups: self.groups().to_vec(),
         }
     }
@@ -117,6 +122,10 @@ impl Card {
 
     pub(crate) fn model(&self) -> Option<&str> {
         self.text(Field::Model)
+    }
+
+    pub(crate) fn cwd(&self) -> &str {
+        self.text(Field::Cwd).unwrap_or_default()
     }
 
     pub(crate) fn groups(&self) -> Groups<'_> {
@@ -228,9 +237,9 @@ mod tests {
     fn details() -> impl Strategy<Value = Details> {
         let some = || proptest::option::of(text());
         let groups = proptest::collection::vec(group(), 0..4);
-        let names = (text(), text(), text());
+        let names = (text(), text(), text(), text());
         (names, (some(), some(), some(), some(), some()), groups).prop_map(
-            |((presence_id, session_id, name), rest, groups)| {
+            |((presence_id, session_id, name, cwd), rest, groups)| {
                 let (summary, hostname, peer_type, channel, model) = rest;
                 Details {
                     presence_id,
@@ -241,6 +250,7 @@ mod tests {
                     peer_type,
                     channel,
                     model,
+                    cwd,
                     groups,
                 }
             },

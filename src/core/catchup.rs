@@ -74,9 +74,8 @@ impl Shard {
     ) -> (u64, Vec<u32>) {
         let mut reached = 0;
         let mut behind = Vec::new();
-        let roster = self.mesh(mesh).map(|found| &found.roster);
-        for slot in roster.into_iter().flat_map(|roster| roster.values()) {
-            let Some(peer) = self.peers.get_slot(*slot) else {
+        for slot in self.present_in(mesh) {
+            let Some(peer) = self.peers.get_slot(slot) else {
                 continue;
             };
             let Some(conn) = peer.conn() else { continue };
@@ -90,7 +89,7 @@ impl Shard {
             };
             reached += u64::from(seen);
             if peer.walk.is_some() {
-                behind.push(*slot);
+                behind.push(slot);
             } else if seen {
                 t.send(conn, frame.clone());
             }

@@ -1,78 +1,96 @@
 //! Sessions by working directory: what a status hook matches on (protocol.md §2.3).
-//!
-//! Also keeps one copy of each directory's name, since many sessions share it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
 
 use crate::Hasher;
+use crate::chain::{Chain, Link, List};
+use crate::handle::HandleSlab;
+use crate::peer::PeerConn;
+use crate::shard::Shard;
 
-/// For each directory the present sessions, by the order their leases began.
-#[derive(Debug)]
-pub(crate) struct Cwds(HashMap<Rc<str>, BTreeMap<u64, u32>, Hasher>);
+/// For each directory the present sessions. Its name is compared in the first of them.
+#[derive(Debug, Default)]
+pub(crate) struct Cwds(HashTable<Chain>);
+
+fn cwd_of<'a>(peers: &'a HandleSlab<PeerConn>, chain: &Chain) -> Option<&'a str> {
+    let first = peers.get_slot(chain.first()?)?;
+    Some(first.card.cwd())
+}
 
 impl Cwds {
-    pub(crate) fn new(hasher: Hasher) -> Self {
-        Self(HashMap::with_hasher(hasher))
-    }
-
-    /// Enters a session; gives the shared name back.
-    pub(crate) fn enter(&mut self, cwd: &str, order: u64, slot: u32) -> Rc<str> {
-        if let Some((name, _)) = self.0.get_key_value(cwd) {
-            let name = Rc::clone(name);
-            self.0
-                .entry(Rc::clone(&name))
-                .or_default()
-                .insert(order, slot);
-            return name;
-        }
-        let name: Rc<str> = cwd.into();
-        self.0
-            .insert(Rc::clone(&name), BTreeMap::from([(order, slot)]));
-        name
-    }
-
-    /// Removes a session.
-    pub(crate) fn leave(&mut self, cwd: &str, order: u64) {
-        if let Some(sessions) = self.0.get_mut(cwd) {
-            sessions.remove(&order);
-            if sessions.is_empty() {
-                self.0.remove(cwd);
-            }
-        }
-    }
-
     /// Sessions in all directories.
     #[cfg(feature = "marks")]
     pub(crate) fn len(&self) -> usize {
         // A sum: the order in which directories are visited cannot be seen.
-        self.0.values().map(BTreeMap::len).sum()
+        self.0.iter().map(Chain::len).sum()
     }
 
-    /// The sessions of a directory, latest first.
-    pub(crate) fn latest_first(&self, cwd: &str) -> impl Iterator<Item = u32> {
-        self.0
-            .get(cwd)
-            .into_iter()
-            .flat_map(|sessions| sessions.values().rev().copied())
+    fn enter(&mut self, hasher: &Hasher, peers: &mut HandleSlab<PeerConn>, slot: u32) {
+        let Some(cwd) = peers.get_slot(slot).map(|peer| peer.card.cwd()) else {
+            return;
+        };
+        let hash = hasher.hash_one(cwd);
+        let entry = self.0.entry(
+            hash,
+            |chain| cwd_of(peers, chain) == Some(cwd),
+            |chain| hasher.hash_one(cwd_of(peers, chain).unwrap_or_default()),
+        );
+        let chain = entry.or_insert(Chain::default()).into_mut();
+        chain.insert(peers, List::Cwd, slot);
+    }
+
+    /// Takes out the session of a slot, which it may have left already.
+    fn leave(
+        &mut self,
+        hasher: &Hasher,
+        peers: &mut HandleSlab<PeerConn>,
+        (slot, cwd, link): (u32, &str, Link),
+    ) {
+        let hash = hasher.hash_one(cwd);
+        let is_it =
+            |chain: &Chain| chain.first() == Some(slot) || cwd_of(peers, chain) == Some(cwd);
+        if let Ok(mut entry) = self.0.find_entry(hash, is_it) {
+            entry.get_mut().remove(peers, List::Cwd, link);
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+        }
+    }
+
+    fn find(&self, hasher: &Hasher, peers: &HandleSlab<PeerConn>, cwd: &str) -> Chain {
+        let is_it = |chain: &Chain| cwd_of(peers, chain) == Some(cwd);
+        let found = self.0.find(hasher.hash_one(cwd), is_it);
+        found.copied().unwrap_or_default()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Shard {
+    /// Enters a session under its directory.
+    pub(crate) fn enter_cwd(&mut self, slot: u32) {
+        self.cwds.enter(&self.hasher, &mut self.peers, slot);
+    }
 
-    #[test]
-    fn the_latest_comes_first_and_nothing_is_left_behind() {
-        let mut cwds = Cwds::new(Hasher::default());
-        let first = cwds.enter("/srv", 1, 10);
-        let second = cwds.enter("/srv", 2, 20);
-        assert!(Rc::ptr_eq(&first, &second));
-        assert_eq!(cwds.latest_first("/srv").collect::<Vec<_>>(), [20, 10]);
-        cwds.leave("/srv", 2);
-        cwds.leave("/srv", 2);
-        assert_eq!(cwds.latest_first("/srv").collect::<Vec<_>>(), [10]);
-        cwds.leave("/srv", 1);
-        assert!(cwds.0.is_empty());
+    /// Takes a session out before its directory changes.
+    pub(crate) fn leave_cwd(&mut self, slot: u32) {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        let (cwd, link) = (Box::<str>::from(peer.card.cwd()), peer.links.get(List::Cwd));
+        let place = (slot, &*cwd, link);
+        self.cwds.leave(&self.hasher, &mut self.peers, place);
+    }
+
+    /// Takes a session out that has left its slot.
+    pub(crate) fn forget_cwd(&mut self, slot: u32, gone: &PeerConn) {
+        let place = (slot, gone.card.cwd(), gone.links.get(List::Cwd));
+        self.cwds.leave(&self.hasher, &mut self.peers, place);
+    }
+
+    /// The sessions of a directory, latest first.
+    pub(crate) fn latest_in(&self, cwd: &str) -> impl Iterator<Item = u32> {
+        let chain = self.cwds.find(&self.hasher, &self.peers, cwd);
+        chain.iter_back(&self.peers, List::Cwd)
     }
 }

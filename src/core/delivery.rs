@@ -1,5 +1,6 @@
 //! Direct messages on their way from mailbox to socket and, confirmed, out of the store.
 
+use crate::chain::List;
 use crate::event::Event;
 use crate::ids::{PubKey, Seq};
 use crate::mailbox::Mailbox;
@@ -86,7 +87,7 @@ impl Shard {
         };
         let candidates = ranks
             .iter()
-            .flat_map(|kind| member.online(*kind).values().rev().copied());
+            .flat_map(|kind| member.online(*kind).iter_back(&self.peers, List::Online));
         candidates.into_iter().find(|slot| {
             self.peers
                 .get_slot(*slot)
@@ -157,6 +158,17 @@ impl Shard {
         self.write(t, slot, mail);
     }
 
+    /// Mail of a member may have become that of another of its sessions.
+    pub(crate) fn redistribute(&mut self, t: &mut Turn<'_>, member: MemberIx) {
+        let waits = self.member(member).is_some_and(|owner| {
+            let mesh = self.mesh(owner.mesh);
+            mesh.is_some_and(|mesh| mesh.mailboxes.contains_key(&owner.key))
+        });
+        if waits {
+            self.drain_member(t, member);
+        }
+    }
+
     /// Gives every online session of a member what it may have now.
     pub(crate) fn drain_member(&mut self, t: &mut Turn<'_>, member: MemberIx) {
         let Some(owner) = self.member(member) else {
@@ -167,7 +179,7 @@ impl Shard {
         let kinds = [Kind::Member, Kind::Launched, Kind::ThrowAway];
         let slots: Vec<u32> = kinds
             .iter()
-            .flat_map(|kind| owner.online(*kind).values().rev().copied())
+            .flat_map(|kind| owner.online(*kind).iter_back(&self.peers, List::Online))
             // One may have waited for mail that turned out not to be there.
             .filter(|slot| mail || !self.keeps_up(*slot))
             .collect();
@@ -308,6 +320,6 @@ impl Shard {
         if let Some(heir) = heir {
             self.drain(t, heir);
         }
-        self.drain_member(t, gone.member);
+        self.redistribute(t, gone.member);
     }
 }

@@ -1,6 +1,7 @@
 //! Meshes and members as administrators made them, and what is counted over all of them.
 
 use crate::bucket::Bucket;
+use crate::chain::List;
 use crate::effect::Close;
 use crate::event::LeaseEnd;
 use crate::input::{Gauges, PeerView};
@@ -77,7 +78,7 @@ impl Shard {
     pub(crate) fn end_member(&mut self, t: &mut Turn<'_>, member: MemberIx) {
         let slots: Vec<u32> = self
             .member(member)
-            .map(|m| m.sessions.values().copied().collect())
+            .map(|m| m.sessions.iter(&self.peers, List::Member).collect())
             .unwrap_or_default();
         for slot in slots {
             mark(Mark::MemberEnded);
@@ -127,10 +128,8 @@ impl Shard {
 
     /// Who is present in a mesh, by id or slug; None if it does not live here.
     pub(crate) fn peer_views(&self, now: Now, mesh: MeshIx) -> Vec<PeerView> {
-        let roster = self.mesh(mesh).map(|mesh| mesh.roster.values());
-        let slots = roster.into_iter().flatten();
-        slots
-            .filter_map(|slot| self.peers.get_slot(*slot))
+        self.present_in(mesh)
+            .filter_map(|slot| self.peers.get_slot(slot))
             .map(|peer| self.peer_view(now, peer))
             .collect()
     }
@@ -164,7 +163,7 @@ impl Shard {
             lease,
             grace_left_ms,
             status: peer.status.name(),
-            cwd: peer.cwd.to_string(),
+            cwd: peer.card.cwd().to_owned(),
             connected_at: peer.connected_at,
             last_seen_at: now.wall_at(peer.last_seen),
             generation: peer.attaches,

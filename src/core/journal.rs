@@ -1,6 +1,7 @@
 //! Rows as a journal of what peers were told (design.md §6): from a session to its row, and back.
 
 use crate::card::{Card, Details};
+use crate::chain::Links;
 use crate::ids::Position;
 use crate::peer::{Kind, Lease, MemberIx, MeshIx, OwedJoin, PeerConn, Rare};
 use crate::rows::{AuditRow, PeerStateRow, PresenceRow, StoreOp};
@@ -72,7 +73,7 @@ impl Shard {
             role: peer.role(),
             display_name: peer.name().to_owned(),
             pid: peer.pid,
-            cwd: peer.cwd.to_string(),
+            cwd: peer.card.cwd().to_owned(),
             hostname: text(peer.card.hostname()),
             peer_type: text(peer.card.peer_type()),
             channel: text(peer.card.channel()),
@@ -199,7 +200,7 @@ impl Shard {
             attached: 0,
             attaches: row.generation,
             card,
-            cwd: row.cwd.into(),
+            links: Links::default(),
             pid: row.pid,
             status: row.status,
             status_source: row.status_source,
@@ -255,6 +256,7 @@ fn card_of_row(row: &PresenceRow) -> Card {
         peer_type: text(&row.peer_type),
         channel: text(&row.channel),
         model: text(&row.model),
+        cwd: row.cwd.as_str().into(),
         groups: row.groups.clone(),
     })
 }

@@ -3,6 +3,7 @@
 //! handle.
 
 use crate::attachment::Attachment;
+use crate::chain::List;
 use crate::effect::Close;
 use crate::event::{Event, LeaseEnd};
 use crate::ids::{ConnId, PeerHandle};
@@ -18,15 +19,11 @@ impl Shard {
     /// none -> Online, or Grace at boot: enters a new session; the caller announces it.
     pub(crate) fn enter(&mut self, t: &mut Turn<'_>, peer: PeerConn) -> PeerHandle {
         let (mesh_ix, member_ix) = (peer.mesh, peer.member);
-        let (order, key, kind) = (peer.order, peer.session_key, peer.kind);
-        let cwd = std::rc::Rc::clone(&peer.cwd);
+        let (key, kind) = (peer.session_key, peer.kind);
         let handle = self.peers.insert(peer);
-        let cwd = self.cwds.enter(&cwd, order, handle.slot);
-        if let Some(peer) = self.peers.get_mut(handle) {
-            peer.cwd = cwd;
-        }
-        if let Some(mesh) = self.mesh_mut(mesh_ix) {
-            mesh.roster.insert(order, handle.slot);
+        self.enter_cwd(handle.slot);
+        if let Some(mesh) = self.meshes.get_mut(mesh_ix.0 as usize) {
+            mesh.roster.insert(&mut self.peers, List::Mesh, handle.slot);
         }
         self.hold_id(handle.slot);
         // A proven key outranks a claimed one (B3).
@@ -34,8 +31,10 @@ impl Shard {
         if !held || kind == Kind::Launched {
             self.hold_key(handle.slot);
         }
-        if let Some(member) = self.member_mut(member_ix) {
-            member.sessions.insert(order, handle.slot);
+        if let Some(member) = self.members.get_mut(member_ix.0 as usize) {
+            member
+                .sessions
+                .insert(&mut self.peers, List::Member, handle.slot);
         }
         if let Some(peer) = self.peers.get_slot(handle.slot) {
             t.observe(Event::LeaseBegan {
@@ -63,24 +62,22 @@ impl Shard {
             return;
         };
         let was = std::mem::replace(&mut peer.lease, Lease::Online(conn));
-        let before = std::mem::replace(&mut peer.attached, attached);
         peer.attaches = peer.attaches.saturating_add(1);
         peer.last_seen = t.now.mono;
         peer.last_ping = Mono::default();
         peer.boot_epochs = 0;
         peer.replies.clear();
-        let (member, kind) = (peer.member, peer.kind);
         if let Lease::Online(old) = was {
             mark(Mark::Takeover);
+            self.leave_online(slot);
             self.close(t, old, Close::SESSION_REPLACED);
         } else {
             mark(Mark::ReattachInGrace);
         }
-        if let Some(member) = self.member_mut(member) {
-            let online = member.online_mut(kind);
-            online.remove(&before);
-            online.insert(attached, slot);
+        if let Some(peer) = self.peers.get_mut(handle) {
+            peer.attached = attached;
         }
+        self.enter_online(slot);
         self.attachments.set(conn, Attachment::Attached(handle));
         self.start_liveness(t.now.mono, handle);
         self.observe_reattached(t, handle, matches!(was, Lease::Online(_)));
@@ -154,16 +151,16 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(handle) else {
             return;
         };
-        peer.lease = Lease::Grace(until);
+        let was = std::mem::replace(&mut peer.lease, Lease::Grace(until));
         peer.lease_timer = Some(self.wheel.insert(until, Timer::Grace(slot)));
         peer.replies.clear();
         peer.rest(t.now.mono);
         let id = peer.presence_id().to_owned();
         let last_ping_at = t.now.wall_at(peer.last_seen);
         let (cursor, heard, known) = (peer.cursor, peer.heard, peer.known);
-        let (member, kind, attached) = (peer.member, peer.kind, peer.attached);
-        if let Some(member) = self.member_mut(member) {
-            member.online_mut(kind).remove(&attached);
+        let member = peer.member;
+        if let Lease::Online(_) = was {
+            self.leave_online(slot);
         }
         self.save_peer_state(t, slot);
         let until = t.now.wall.after(grace);
@@ -179,7 +176,7 @@ impl Shard {
             peer: handle,
             presence_id: id,
         });
-        self.drain_member(t, member);
+        self.redistribute(t, member);
     }
 
     /// Grace ran out.
@@ -228,19 +225,47 @@ impl Shard {
         self.give_back(t, &peer, unconfirmed);
     }
 
-    fn leave_indexes(&mut self, slot: u32, peer: &PeerConn) {
-        self.cwds.leave(&peer.cwd, peer.order);
-        let who = (peer.member, peer.kind, peer.card.session_id());
-        self.drop_id(peer.mesh, slot, who);
-        if let Some(member) = self.member_mut(peer.member) {
-            member.sessions.remove(&peer.order);
-            member.online_mut(peer.kind).remove(&peer.attached);
-        }
-        let heir = peer.session_key.and_then(|_| self.same_key_sibling(peer));
-        let Some(mesh) = self.mesh_mut(peer.mesh) else {
+    /// A session is the latest of its member and kind to be online.
+    pub(crate) fn enter_online(&mut self, slot: u32) {
+        let Some((member, kind)) = self.peers.get_slot(slot).map(|p| (p.member, p.kind)) else {
             return;
         };
-        mesh.roster.remove(&peer.order);
+        if let Some(member) = self.members.get_mut(member.0 as usize) {
+            let online = member.online_mut(kind);
+            online.insert(&mut self.peers, List::Online, slot);
+        }
+    }
+
+    fn leave_online(&mut self, slot: u32) {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        let (member, kind, link) = (peer.member, peer.kind, peer.links.get(List::Online));
+        if let Some(member) = self.members.get_mut(member.0 as usize) {
+            let online = member.online_mut(kind);
+            online.remove(&mut self.peers, List::Online, link);
+        }
+    }
+
+    fn leave_indexes(&mut self, slot: u32, peer: &PeerConn) {
+        self.forget_cwd(slot, peer);
+        let who = (peer.member, peer.kind, peer.card.session_id());
+        self.drop_id(peer.mesh, slot, who);
+        let link = |list| peer.links.get(list);
+        if let Some(member) = self.members.get_mut(peer.member.0 as usize) {
+            let sessions = &mut member.sessions;
+            sessions.remove(&mut self.peers, List::Member, link(List::Member));
+            if peer.conn().is_some() {
+                let online = member.online_mut(peer.kind);
+                online.remove(&mut self.peers, List::Online, link(List::Online));
+            }
+        }
+        let heir = peer.session_key.and_then(|_| self.same_key_sibling(peer));
+        let Some(mesh) = self.meshes.get_mut(peer.mesh.0 as usize) else {
+            return;
+        };
+        let roster = &mut mesh.roster;
+        roster.remove(&mut self.peers, List::Mesh, link(List::Mesh));
         let Some(key) = peer.session_key else { return };
         mesh.known.remember(key, peer.member);
         if self.drop_key(peer.mesh, slot, &key)
@@ -257,8 +282,8 @@ impl Shard {
         if peer.kind != Kind::Launched {
             return None;
         }
-        let siblings = self.member(peer.member)?.sessions.values().copied();
-        siblings.into_iter().find(|slot| {
+        let sessions = self.member(peer.member)?.sessions;
+        sessions.iter(&self.peers, List::Member).find(|slot| {
             self.peers.get_slot(*slot).is_some_and(|other| {
                 other.kind == Kind::ThrowAway && other.session_key == peer.session_key
             })

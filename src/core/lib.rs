@@ -16,6 +16,7 @@ pub mod bucket;
 pub mod canon;
 mod card;
 mod catchup;
+mod chain;
 mod cwds;
 mod delivery;
 mod directory;

@@ -214,7 +214,7 @@ mod seen {
                     .members
                     .iter()
                     .flat_map(|member| &member.online)
-                    .map(std::collections::BTreeMap::len)
+                    .map(crate::chain::Chain::len)
                     .sum(),
             }
         }

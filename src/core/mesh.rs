@@ -1,12 +1,13 @@
 //! A mesh's members, who is present in it, and who has mail.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use serde_json::value::RawValue;
 
 use crate::Hasher;
 use crate::bucket::Bucket;
+use crate::chain::Chain;
 use crate::ids::{PubKey, Token};
 use crate::index::Index;
 use crate::known::Known;
@@ -30,7 +31,7 @@ pub(crate) struct Mesh {
     /// All members, in the order they came.
     pub(crate) members: Vec<MemberIx>,
     /// Present sessions by the order their leases began: what fan-out and lists walk.
-    pub(crate) roster: BTreeMap<u64, u32>,
+    pub(crate) roster: Chain,
     /// Session keys that were present once.
     pub(crate) known: Known,
     /// Which session is reached by a session key.
@@ -64,7 +65,7 @@ impl Mesh {
             policy: None,
             by_key: HashMap::with_hasher(hasher.clone()),
             members: Vec::new(),
-            roster: BTreeMap::new(),
+            roster: Chain::default(),
             known: Known::new(hasher),
             by_session_key: Index::default(),
             by_session_id: Index::default(),
@@ -150,9 +151,9 @@ pub(crate) struct Member {
     grants: Vec<(PubKey, Caps)>,
     pub(crate) bucket: Bucket,
     /// Its present sessions by the order their leases began.
-    pub(crate) sessions: BTreeMap<u64, u32>,
+    pub(crate) sessions: Chain,
     /// Those online, for each [`Kind`], by the order they attached.
-    pub(crate) online: [BTreeMap<u64, u32>; 3],
+    pub(crate) online: [Chain; 3],
     pub(crate) saved: Option<Box<PeerStateRow>>,
 }
 
@@ -171,7 +172,7 @@ impl Member {
             revoked_at: None,
             grants: Vec::new(),
             bucket,
-            sessions: BTreeMap::new(),
+            sessions: Chain::default(),
             online: Default::default(),
             saved: None,
         };
@@ -211,8 +212,8 @@ impl Member {
     }
 
     /// Its online sessions of one kind.
-    pub(crate) fn online(&self, kind: Kind) -> &BTreeMap<u64, u32> {
-        let [launched, throw_away, member] = &self.online;
+    pub(crate) fn online(&self, kind: Kind) -> Chain {
+        let [launched, throw_away, member] = self.online;
         match kind {
             Kind::Launched => launched,
             Kind::ThrowAway => throw_away,
@@ -221,7 +222,7 @@ impl Member {
     }
 
     /// See [`Self::online`].
-    pub(crate) fn online_mut(&mut self, kind: Kind) -> &mut BTreeMap<u64, u32> {
+    pub(crate) fn online_mut(&mut self, kind: Kind) -> &mut Chain {
         let [launched, throw_away, member] = &mut self.online;
         match kind {
             Kind::Launched => launched,

@@ -1,11 +1,10 @@
 //! One session: who it is, what it shows, its lease and its outbox.
 
-use std::rc::Rc;
-
 use bytes::Bytes;
 
 use crate::attachment::Challenger;
 use crate::card::Card;
+use crate::chain::{Linked, Links, List};
 use crate::ids::{ConnId, InLog, Position, PubKey};
 use crate::log::Walk;
 use crate::outbox::Outbox;
@@ -95,7 +94,7 @@ pub(crate) struct PeerConn {
     /// Attachments of this lease so far, restarts of the broker included.
     pub(crate) attaches: u32,
     pub(crate) card: Card,
-    pub(crate) cwd: Rc<str>,
+    pub(crate) links: Links,
     pub(crate) pid: i64,
     pub(crate) status: Status,
     pub(crate) status_source: StatusSource,
@@ -133,7 +132,7 @@ pub(crate) struct PeerConn {
 }
 
 // Most sessions are idle, and there may be a million of them.
-const _: () = assert!(size_of::<PeerConn>() <= 320);
+const _: () = assert!(size_of::<PeerConn>() <= 336);
 
 impl Rare {
     /// Whether a session with this is as good as one without.
@@ -170,6 +169,23 @@ impl Kind {
             (PeerRole::Session, _) => Self::Launched,
             (PeerRole::ControlPlane, true) => Self::ThrowAway,
             (PeerRole::ControlPlane, false) => Self::Member,
+        }
+    }
+}
+
+impl Linked for PeerConn {
+    fn links(&self) -> &Links {
+        &self.links
+    }
+
+    fn links_mut(&mut self) -> &mut Links {
+        &mut self.links
+    }
+
+    fn rank(&self, list: List) -> u64 {
+        match list {
+            List::Mesh | List::Member | List::Cwd => self.order,
+            List::Online => self.attached,
         }
     }
 }

@@ -212,14 +212,14 @@ impl Shard {
         {
             self.announce_left(t, farewell);
         }
-        let slots = self.mesh(mesh).map(|mesh| mesh.roster.values());
+        let slots = self.present_in(mesh);
         let owing = |slot: &u32| {
             let peer = self.peers.get_slot(*slot);
             let owed = peer.and_then(|peer| peer.owed.as_ref());
             // One restored after a crash is told of when it comes back.
             owed.is_some_and(|owed| owed.frame.is_some())
         };
-        let owing: Vec<u32> = slots.into_iter().flatten().copied().filter(owing).collect();
+        let owing: Vec<u32> = slots.filter(owing).collect();
         for slot in owing {
             self.announce_joined(t, slot);
         }

@@ -1,6 +1,7 @@
 //! Mail that is read back from disk: asked for when a mailbox's memory part has drained, put in
 //! its place when the answer comes, and asked for again if the disk fails.
 
+use crate::chain::List;
 use crate::ids::{PubKey, Seq, Token};
 use crate::limits::{MAILBOX_LOAD_ROWS, MAILBOX_RETRY};
 use crate::marks::{Mark, mark};
@@ -172,7 +173,7 @@ impl Shard {
     fn in_flight(&self, holder: Option<u32>, member: Option<MemberIx>, seq: Seq) -> bool {
         let siblings = member
             .and_then(|ix| self.member(ix))
-            .map(|m| m.sessions.values().copied());
+            .map(|m| m.sessions.iter(&self.peers, List::Member));
         let mut slots = holder.into_iter().chain(siblings.into_iter().flatten());
         slots.any(|slot| {
             self.peers

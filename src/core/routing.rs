@@ -1,5 +1,6 @@
 //! From a target to its recipients (protocol.md §8).
 
+use crate::chain::List;
 use crate::ids::PubKey;
 use crate::peer::{MemberIx, PeerConn};
 use crate::shard::Shard;
@@ -67,8 +68,11 @@ impl Shard {
             .and_then(|holder| self.peers.get_slot(holder))
             .map(|p| p.member);
         let by_member = mesh.by_key.get(&key).copied().filter(|ix| {
-            self.member(*ix)
-                .is_some_and(|m| m.sessions.values().any(|other| *other != slot))
+            self.member(*ix).is_some_and(|m| {
+                m.sessions
+                    .iter(&self.peers, List::Member)
+                    .any(|s| s != slot)
+            })
         });
         let present = by_session.or(by_member);
         let owner = present.or_else(|| self.absent_owner(sender, &key));

@@ -167,7 +167,7 @@ impl Shard {
             member_ids: HashMap::with_hasher(hasher.clone()),
             replay: Replay::new(hasher.clone()),
             repeats: Repeats::new(hasher.clone()),
-            cwds: Cwds::new(hasher.clone()),
+            cwds: Cwds::default(),
             pending_statuses: VecDeque::new(),
             waiting: HashMap::with_hasher(hasher),
             shutting_down: false,

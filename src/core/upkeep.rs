@@ -1,5 +1,6 @@
 //! What becomes of a mesh's log: who has confirmed what, and what nobody needs any more.
 
+use crate::chain::List;
 use crate::effect::Close;
 use crate::limits::{LOG_WATCHED, WATERMARK_DELAY};
 use crate::marks::{Mark, mark};
@@ -97,7 +98,12 @@ impl Shard {
 
     /// The slots of everybody present, in the order in which their leases began.
     pub(crate) fn present_slots(&self, mesh: MeshIx) -> Vec<u32> {
-        let roster = self.mesh(mesh).map(|found| found.roster.values().copied());
-        roster.into_iter().flatten().collect()
+        self.present_in(mesh).collect()
+    }
+
+    /// The same, one after the other.
+    pub(crate) fn present_in(&self, mesh: MeshIx) -> impl Iterator<Item = u32> {
+        let roster = self.mesh(mesh).map(|found| found.roster);
+        roster.unwrap_or_default().iter(&self.peers, List::Mesh)
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::attachment::Attachment;
 use crate::card::{Card, Details};
+use crate::chain::Links;
 use crate::effect::Close;
 use crate::event::{Event, LeaseEnd};
 use crate::hello::Hello;
@@ -40,11 +41,8 @@ impl Shard {
         let (groups, restored_groups) = choose_groups(hello, saved.as_deref(), owner);
         let card = self.card_of(hello, (member, groups));
         let peer = self.newcomer(t, (conn, hello), (mesh, member), (saved.as_deref(), &card));
-        let (attached, kind) = (peer.attached, peer.kind);
         let handle = self.enter(t, peer);
-        if let Some(member) = self.member_mut(member) {
-            member.online_mut(kind).insert(attached, handle.slot);
-        }
+        self.enter_online(handle.slot);
         self.attachments.set(conn, Attachment::Attached(handle));
         self.start_liveness(t.now.mono, handle);
         self.record_join(t, handle, saved.as_deref());
@@ -109,7 +107,7 @@ impl Shard {
             attached: self.stamp().0,
             attaches: 1,
             card: Card::of(card),
-            cwd: hello.cwd.as_str().into(),
+            links: Links::default(),
             pid: hello.pid,
             status: Status::Idle,
             status_source: StatusSource::Jsonl,
@@ -175,6 +173,10 @@ impl Shard {
         let found = (peer.mesh, peer.member);
         let grace = self.config.grace_of(hello.lease);
         let replaced = self.holder_of_id(hello, found).filter(|s| *s != slot);
+        let moved = *self.peers.get_slot(slot)?.card.cwd() != *hello.cwd;
+        if moved {
+            self.leave_cwd(slot);
+        }
         let peer = self.peers.get_slot_mut(slot)?;
         let old_id: Box<str> = peer.card.session_id().into();
         peer.card.change(|card| {
@@ -191,14 +193,9 @@ impl Shard {
         if hello.attested_until.is_some() {
             peer.attested_until = hello.attested_until.into();
         }
-        let (member, kind, order, mesh) = (peer.member, peer.kind, peer.order, peer.mesh);
-        let old_cwd = std::rc::Rc::clone(&peer.cwd);
-        if *old_cwd != *hello.cwd {
-            self.cwds.leave(&old_cwd, order);
-            let cwd = self.cwds.enter(&hello.cwd, order, slot);
-            if let Some(peer) = self.peers.get_slot_mut(slot) {
-                peer.cwd = cwd;
-            }
+        let (member, kind, mesh) = (peer.member, peer.kind, peer.mesh);
+        if moved {
+            self.enter_cwd(slot);
         }
         if *old_id != *hello.session_id {
             self.drop_id(mesh, slot, (member, kind, &old_id));
@@ -275,6 +272,7 @@ impl<'a> Welcome<'a> {
 fn show(card: &mut Details, hello: &Hello) {
     let text = |text: &Option<String>| text.as_deref().map(Into::into);
     card.session_id = hello.session_id.as_str().into();
+    card.cwd = hello.cwd.as_str().into();
     card.hostname = text(&hello.hostname).or_else(|| card.hostname.take());
     card.peer_type = text(&hello.peer_type).or_else(|| card.peer_type.take());
     card.channel = text(&hello.channel).or_else(|| card.channel.take());

@@ -7,9 +7,9 @@
 //!               handoff <----------+-----------------------------------------+       writing
 //!                  \--> lane (of another loop) --> adopt
 //! ```
-//! `poller` names the sockets that are ready. One loop is one thread, one runtime and one shard (`loop_thread`, `reactor`). All its state is
-//! behind one cell that no task holds across an await. Its only timer sleeps until the earliest
-//! deadline.
+//! `poller` names the sockets that are ready. One loop is one thread, one runtime and one shard
+//! (`loop_thread`, `reactor`). All its state is behind one cell that no task holds across an await.
+//! Its only timer sleeps until the earliest deadline.
 //!
 //! What is kept in one place: clocks (`clock`), crossing threads (`lane`; `shared` holds what is
 //! only counted or read), a descriptor leaving its loop (`handoff`). No code here is unsafe.

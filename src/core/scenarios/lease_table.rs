@@ -2,6 +2,7 @@
 
 use super::delivery::send;
 use super::*;
+use crate::chain::List;
 
 /// An observer of another member, and bob's session.
 fn observed() -> (World, ConnId, ConnId) {
@@ -108,7 +109,11 @@ fn a_takeover_fences_the_old_socket() {
     }
     assert_eq!(world.recount(), (2, 0));
     assert_eq!(world.events(observer), ["peer_joined"]);
-    let slot = *world.shard.meshes[0].roster.values().next_back().unwrap();
+    let slot = {
+        let roster = world.shard.meshes[0].roster;
+        let mut latest = roster.iter_back(&world.shard.peers, List::Mesh);
+        latest.next().unwrap()
+    };
     assert_eq!(
         world.shard.peers.get_slot(slot).unwrap().card.summary(),
         None

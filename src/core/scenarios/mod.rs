@@ -316,7 +316,7 @@ impl World {
             .members
             .iter()
             .flat_map(|m| &m.online)
-            .map(std::collections::BTreeMap::len)
+            .map(crate::chain::Chain::len)
             .sum();
         assert_eq!(gauges.online, online as u64);
         let sessions: usize = self.shard.members.iter().map(|m| m.sessions.len()).sum();

@@ -21,7 +21,7 @@ pub(crate) struct PendingStatus {
 impl Shard {
     /// The session of that directory and process, else the latest of that directory.
     pub(crate) fn hook_find(&self, cwd: &str, pid: Option<i64>) -> Option<HookCandidate> {
-        let latest = || self.cwds.latest_first(cwd).take(HOOK_SCAN_MAX);
+        let latest = || self.latest_in(cwd).take(HOOK_SCAN_MAX);
         let has_pid = |slot: &u32| {
             self.peers
                 .get_slot(*slot)
@@ -80,7 +80,7 @@ impl Shard {
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let meant = |p: &PendingStatus| p.pid == peer.pid && *p.cwd == *peer.cwd;
+        let meant = |p: &PendingStatus| p.pid == peer.pid && *p.cwd == *peer.card.cwd();
         let Some(index) = self.pending_statuses.iter().rposition(meant) else {
             return;
         };

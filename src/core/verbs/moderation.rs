@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::chain::List;
 use crate::effect::Close;
 use crate::event::LeaseEnd;
 use crate::ids::PubKey;
@@ -121,10 +122,8 @@ impl Shard {
             }
             Whom::Nobody => false,
         };
-        let peers = mesh
-            .roster
-            .values()
-            .filter_map(|s| Some((*s, self.peers.get_slot(*s)?)));
+        let roster = mesh.roster.iter(&self.peers, List::Mesh);
+        let peers = roster.filter_map(|slot| Some((slot, self.peers.get_slot(slot)?)));
         peers
             .filter(|(slot, peer)| is_meant(*slot, peer))
             .map(|(slot, peer)| (slot, peer.name().into(), peer.role()))

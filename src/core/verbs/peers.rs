@@ -29,12 +29,9 @@ impl Shard {
         let Some(caller) = self.peers.get_slot(request.slot) else {
             return;
         };
-        let roster = self
-            .mesh(caller.mesh)
-            .into_iter()
-            .flat_map(|mesh| mesh.roster.values());
-        let peers = roster
-            .filter_map(|slot| self.peers.get_slot(*slot))
+        let peers = self
+            .present_in(caller.mesh)
+            .filter_map(|slot| self.peers.get_slot(slot))
             .filter(|peer| peer.visible || peer.member == caller.member)
             .filter_map(|peer| self.peer_entry(t.now, peer))
             .collect();
@@ -61,7 +58,7 @@ impl Shard {
             groups: peer.card.groups(),
             session_id: peer.card.session_id(),
             connected_at: peer.connected_at,
-            cwd: &peer.cwd,
+            cwd: peer.card.cwd(),
             peer_role: peer.role().name(),
             hostname: known(peer.card.hostname()),
             peer_type: known(peer.card.peer_type()),

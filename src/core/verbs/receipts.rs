@@ -154,8 +154,8 @@ impl Shard {
             "held"
         };
         let target = Target::parse(&row.target_spec);
-        let roster = self.mesh(mesh).into_iter().flat_map(|m| m.roster.values());
-        let peers = roster.filter_map(|slot| self.peers.get_slot(*slot));
+        let present = self.present_in(mesh);
+        let peers = present.filter_map(|slot| self.peers.get_slot(slot));
         let meant = peers.filter(|peer| match target {
             Target::Everyone => true,
             Target::Group(group) => peer.in_group(group),
