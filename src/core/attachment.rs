@@ -6,6 +6,7 @@
 
 use crate::hello::Hello;
 use crate::ids::{ConnId, PeerHandle, Position};
+use crate::pages::Pages;
 use crate::wheel::TimerKey;
 
 /// What a socket is to the shard.
@@ -39,7 +40,7 @@ pub(crate) struct Challenger {
 /// All sockets of one loop, by the shell's slot.
 #[derive(Debug, Default)]
 pub(crate) struct Attachments {
-    entries: Vec<Option<(u32, Attachment)>>,
+    entries: Pages<Option<(u32, Attachment)>>,
     greeting: u64,
 }
 
@@ -47,8 +48,8 @@ impl Attachments {
     /// Puts a socket in a state, whatever it was before.
     pub(crate) fn set(&mut self, conn: ConnId, attachment: Attachment) {
         let index = conn.slot as usize;
-        if index >= self.entries.len() {
-            self.entries.resize_with(index + 1, || None);
+        while self.entries.len() <= index {
+            self.entries.push(None);
         }
         if let Some(entry) = self.entries.get_mut(index) {
             let was = entry.replace((conn.generation, attachment));
@@ -81,7 +82,7 @@ impl Attachments {
     /// Every socket that was not told to close, in slot order.
     pub(crate) fn open(&self) -> impl Iterator<Item = ConnId> + '_ {
         (0_u32..)
-            .zip(&self.entries)
+            .zip(self.entries.iter())
             .filter_map(|(slot, entry)| match entry {
                 Some((_, Attachment::Closing)) | None => None,
                 Some((generation, _)) => Some(ConnId {

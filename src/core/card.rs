@@ -1,7 +1,8 @@
-//! What a session shows of its client: all texts of it in one allocation. Of a million sessions
-//! nearly all are idle, and most of their texts are never read: they are kept small, not handy.
+//! What a session shows of its client: all texts of it in one place. Of a million sessions nearly
+//! all are idle, and most of their texts are never read: they are kept small, not handy.
 
 use std::iter;
+use std::ops::Deref;
 
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
@@ -28,7 +29,42 @@ pub(crate) struct Details {
 /// length plus one (7 bits a byte, low first, the high bit says that more follow; 0 is none) and
 /// its bytes.
 #[derive(Clone, Debug)]
-pub(crate) struct Card(Box<[u8]>);
+pub(crate) struct Card(Bytes);
+
+/// Most bytes of a card that lies within its session: names, ids, a host, a directory and a group
+/// fit. An allocation of its own would outlive those that a hello needs for a moment, and hold the
+/// memory around it: among a million sessions, more than the card itself takes.
+const INLINE: usize = 182;
+
+#[derive(Clone, Debug)]
+enum Bytes {
+    Inline(u8, [u8; INLINE]),
+    Long(Box<[u8]>),
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        match u8::try_from(bytes.len()) {
+            Ok(len) if bytes.len() <= INLINE => {
+                let mut inline = [0; INLINE];
+                inline[..bytes.len()].copy_from_slice(&bytes);
+                Self::Inline(len, inline)
+            }
+            Ok(_) | Err(_) => Self::Long(bytes.into()),
+        }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Inline(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
 
 /// The place of a text.
 #[derive(Clone, Copy, Debug)]
@@ -49,19 +85,26 @@ enum Field {
 impl Card {
     /// Packs.
     pub(crate) fn of(details: &Details) -> Self {
-        let mut bytes = Vec::with_capacity(128);
-        put(&mut bytes, Some(&details.presence_id));
-        put(&mut bytes, Some(&details.session_id));
-        put(&mut bytes, Some(&details.name));
-        put(&mut bytes, details.summary.as_deref());
-        put(&mut bytes, details.hostname.as_deref());
-        put(&mut bytes, details.peer_type.as_deref());
-        put(&mut bytes, details.channel.as_deref());
-        put(&mut bytes, details.model.as_deref());
-        put(&mut bytes, Some(&details.cwd));
-        for group in &details.groups {
-            put(&mut bytes, Some(&group.name));
-            put(&mut bytes, group.role.as_deref());
+        let texts = || {
+            let fixed: [Option<&str>; Field::Groups as usize] = [
+                Some(&details.presence_id),
+                Some(&details.session_id),
+                Some(&details.name),
+                details.summary.as_deref(),
+                details.hostname.as_deref(),
+                details.peer_type.as_deref(),
+                details.channel.as_deref(),
+                details.model.as_deref(),
+                Some(&details.cwd),
+            ];
+            let groups = details.groups.iter();
+            let groups = groups.flat_map(|group| [Some(&*group.name), group.role.as_deref()]);
+            fixed.into_iter().chain(groups)
+        };
+        // Asked for at its size, so that nothing is left over beside it.
+        let mut bytes = Vec::with_capacity(texts().map(packed_len).sum());
+        for text in texts() {
+            put(&mut bytes, text);
         }
         Self(bytes.into())
     }
@@ -185,8 +228,17 @@ impl Serialize for Groups<'_> {
     }
 }
 
+fn length_of(text: Option<&str>) -> usize {
+    text.map_or(0, |text| text.len() + 1)
+}
+
+fn packed_len(text: Option<&str>) -> usize {
+    let digits = (length_of(text) | 1).ilog2() / 7 + 1;
+    digits as usize + text.map_or(0, str::len)
+}
+
 fn put(bytes: &mut Vec<u8>, text: Option<&str>) {
-    let mut length = text.map_or(0, |text| text.len() + 1);
+    let mut length = length_of(text);
     while length > 0x7f {
         bytes.push(0x80 | u8::try_from(length & 0x7f).unwrap_or(0));
         length >>= 7;
@@ -266,6 +318,16 @@ mod tests {
             let written = serde_json::to_string(&card.groups()).unwrap();
             prop_assert_eq!(written, serde_json::to_string(&details.groups).unwrap());
             prop_assert_eq!(card.details(), details);
+        }
+    }
+
+    #[test]
+    fn a_card_is_asked_for_at_its_size() {
+        let texts = [0, 0x7e, 0x7f, 0x3ffe, 0x3fff].map(|n| "x".repeat(n));
+        for text in texts.iter().map(|text| Some(text.as_str())).chain([None]) {
+            let mut bytes = Vec::new();
+            put(&mut bytes, text);
+            assert_eq!(bytes.len(), packed_len(text));
         }
     }
 

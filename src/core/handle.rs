@@ -3,9 +3,8 @@
 //! Owns the generation of every slot, nothing of what a session means. Whoever holds a
 //! [`PeerHandle`] from an earlier attachment, or of an earlier tenant of the slot, finds nothing.
 
-use slab::Slab;
-
 use crate::ids::PeerHandle;
+use crate::pages::{PagedSlab, Pages};
 
 /// Values in numbered slots, each under a generation that rises with every attachment and when
 /// the slot is freed, and that outlives the tenant: no two attachments of one slot ever share a
@@ -15,9 +14,9 @@ use crate::ids::PeerHandle;
 /// freed first; memory for the largest number of tenants there ever was at once is kept.
 #[derive(Debug)]
 pub struct HandleSlab<T> {
-    tenants: Slab<T>,
+    tenants: PagedSlab<T>,
     /// By slot, vacant ones included: the generation of the tenant, or of the next one.
-    generations: Vec<u32>,
+    generations: Pages<u32>,
 }
 
 impl<T> HandleSlab<T> {
@@ -25,8 +24,8 @@ impl<T> HandleSlab<T> {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            tenants: Slab::new(),
-            generations: Vec::new(),
+            tenants: PagedSlab::new(),
+            generations: Pages::new(),
         }
     }
 

@@ -213,7 +213,6 @@ impl Shard {
             attested_until: row.attested_until.into(),
             boot_epochs: row.boot_epochs,
             owed,
-            watermark_timer: None,
             outbox: crate::outbox::Outbox::default(),
             joined: row.joined.into(),
             shown: row.shown.into(),

@@ -52,7 +52,7 @@ impl Shard {
     /// Grace -> Online and Online -> Online: attaches a socket to a present session. The old
     /// socket, if any, is closed and from here on stale.
     pub(crate) fn attach(&mut self, t: &mut Turn<'_>, slot: u32, conn: ConnId) {
-        self.stop_attachment_timers(slot);
+        self.stop_lease_timer(slot);
         self.note_known(slot);
         let attached = self.stamp().0;
         let Some(handle) = self.peers.renew(slot) else {
@@ -83,13 +83,12 @@ impl Shard {
         self.observe_reattached(t, handle, matches!(was, Lease::Online(_)));
     }
 
-    /// Stops the timers of the current attachment, or of grace.
-    fn stop_attachment_timers(&mut self, slot: u32) {
+    /// Stops the timer of the current attachment, or of grace.
+    fn stop_lease_timer(&mut self, slot: u32) {
         let Some(peer) = self.peers.get_slot_mut(slot) else {
             return;
         };
-        let timers = [peer.lease_timer.take(), peer.watermark_timer.take()];
-        for timer in timers.into_iter().flatten() {
+        if let Some(timer) = peer.lease_timer.take() {
             self.wheel.cancel(timer);
         }
     }
@@ -138,7 +137,7 @@ impl Shard {
 
     /// Online -> Grace. Silent; the socket must be gone or told to go.
     pub(crate) fn begin_grace(&mut self, t: &mut Turn<'_>, slot: u32) {
-        self.stop_attachment_timers(slot);
+        self.stop_lease_timer(slot);
         self.note_known(slot);
         let Some(grace) = self.peers.get_slot(slot).map(|peer| peer.grace) else {
             return;
@@ -196,7 +195,7 @@ impl Shard {
     ) {
         self.save_peer_state(t, slot);
         self.dismiss_challenger(t, slot);
-        self.stop_attachment_timers(slot);
+        self.stop_lease_timer(slot);
         let Some(handle) = self.peers.handle_of(slot) else {
             return;
         };

@@ -83,7 +83,7 @@ impl Shard {
         peer.lease_timer = Some(self.wheel.insert(due, Timer::Liveness(handle)));
     }
 
-    /// The liveness timer of an attachment fired: ping, wait on, or give up.
+    /// The timer of an attachment fired: ping, wait on, or give up.
     pub(crate) fn check_liveness(&mut self, t: &mut Turn<'_>, handle: PeerHandle) {
         let (ping_interval, pong_timeout) = (self.config.ping_interval, self.config.pong_timeout);
         let Some(peer) = self.peers.get_mut(handle) else {
@@ -103,9 +103,15 @@ impl Shard {
             return;
         }
         // The first ping comes early, so that sessions that attached together part.
-        if peer.outbox.pinged() == Position::default() || t.now.mono >= peer.ping_due(ping_interval)
-        {
+        let due = peer.outbox.pinged() == Position::default()
+            || t.now.mono >= peer.ping_due(ping_interval);
+        let burst = peer.outbox.unpinged() && peer.outbox.len() > 0;
+        if due {
             peer.rest(t.now.mono);
+        } else if burst {
+            mark(Mark::WatermarkPing);
+        }
+        if due || burst {
             self.ping_watermark(t, handle);
         }
         let Some(peer) = self.peers.get_mut(handle) else {
@@ -128,22 +134,16 @@ impl Shard {
             return;
         };
         if peer.outbox.wants_ping() {
-            self.ping_watermark(t, handle);
-        } else if peer.watermark_timer.is_none() {
-            let due = t.now.mono.after(WATERMARK_DELAY);
-            peer.watermark_timer = Some(self.wheel.insert(due, Timer::Watermark(handle)));
+            return self.ping_watermark(t, handle);
         }
-    }
-
-    /// The watermark timer fired.
-    pub(crate) fn watermark_due(&mut self, t: &mut Turn<'_>, handle: PeerHandle) {
-        let Some(peer) = self.peers.get_mut(handle) else {
+        let due = t.now.mono.after(WATERMARK_DELAY);
+        let Some(timer) = peer.lease_timer.filter(|_| peer.lease.is_online()) else {
             return;
         };
-        peer.watermark_timer = None;
-        if peer.outbox.unpinged() && peer.outbox.len() > 0 {
-            mark(Mark::WatermarkPing);
-            self.ping_watermark(t, handle);
+        // One timer per session: it fires sooner, and finds the burst.
+        if self.wheel.deadline(timer).is_some_and(|at| at > due) {
+            self.wheel.cancel(timer);
+            peer.lease_timer = Some(self.wheel.insert(due, Timer::Liveness(handle)));
         }
     }
 

@@ -32,6 +32,13 @@ pub(crate) enum Lease {
     Grace(Mono),
 }
 
+impl Lease {
+    /// Whether there is a socket.
+    pub(crate) fn is_online(self) -> bool {
+        matches!(self, Self::Online(_))
+    }
+}
+
 /// How a session is recognised when it comes back (design.md §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
@@ -85,7 +92,7 @@ pub(crate) struct PeerConn {
     pub(crate) lease: Lease,
     /// How long it stays present without a socket.
     pub(crate) grace: Millis,
-    /// Online: the next liveness check; in grace: the end.
+    /// Online: the next look at what is to be pinged, or is silent; in grace: the end.
     pub(crate) lease_timer: Option<TimerKey>,
     /// Place in the mesh's roster: the order in which leases began.
     pub(crate) order: u64,
@@ -110,7 +117,6 @@ pub(crate) struct PeerConn {
     pub(crate) boot_epochs: u8,
     /// Until others have been told of the join, which waits for its row.
     pub(crate) owed: Option<Box<OwedJoin>>,
-    pub(crate) watermark_timer: Option<TimerKey>,
     pub(crate) outbox: Outbox,
     /// Where the log tells of its join.
     pub(crate) joined: InLog,
@@ -132,7 +138,7 @@ pub(crate) struct PeerConn {
 }
 
 // Most sessions are idle, and there may be a million of them.
-const _: () = assert!(size_of::<PeerConn>() <= 336);
+const _: () = assert!(size_of::<PeerConn>() <= 496);
 
 impl Rare {
     /// Whether a session with this is as good as one without.

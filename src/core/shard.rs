@@ -45,8 +45,6 @@ pub(crate) enum Timer {
     Grace(u32),
     /// The next ping, or the end of patience.
     Liveness(PeerHandle),
-    /// A ping to confirm a burst.
-    Watermark(PeerHandle),
     /// The end of a `working` status.
     Working(u32),
     /// The incumbent's time to answer a challenger.
@@ -216,7 +214,6 @@ impl Shard {
                 Timer::Hello(conn) => self.hello_overdue(t, conn),
                 Timer::Grace(slot) => self.grace_over(t, slot),
                 Timer::Liveness(peer) => self.check_liveness(t, peer),
-                Timer::Watermark(peer) => self.watermark_due(t, peer),
                 Timer::Working(slot) => self.working_over(t, slot),
                 Timer::Conflict(slot) => self.incumbent_silent(t, slot),
                 Timer::Burst(mesh) => self.burst_over(t, mesh),

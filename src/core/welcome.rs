@@ -120,7 +120,6 @@ impl Shard {
             attested_until: hello.attested_until.into(),
             boot_epochs: 0,
             owed: None,
-            watermark_timer: None,
             outbox: Outbox::default(),
             joined: InLog::default(),
             shown: InLog::default(),

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::mem;
 use std::num::NonZeroU32;
 
+use crate::pages::Pages;
 use crate::time::{Millis, Mono};
 
 /// The wheel's resolution: wake-ups are rounded up to a multiple of this.
@@ -39,15 +40,6 @@ pub struct TimerKey {
     generation: NonZeroU32,
 }
 
-/// Where an entry is linked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Home {
-    /// In `due`, or vacant.
-    Unlinked,
-    /// In the list of a slot of the wheel.
-    Slot { level: u8, slot: u8 },
-}
-
 #[derive(Debug)]
 struct Entry<T> {
     deadline: Mono,
@@ -56,13 +48,12 @@ struct Entry<T> {
     prev: u32,
     /// The next entry of the slot's list, or of the list of vacant entries.
     next: u32,
-    home: Home,
     /// `None` when vacant.
     value: Option<T>,
 }
 
 /// Timers carrying a `T` each. At most 2^32 - 1 at a time; memory for the largest number there
-/// ever was at once is kept (64 bytes each plus the value).
+/// ever was at once is kept (28 bytes each plus the value).
 #[derive(Debug)]
 pub struct Wheel<T> {
     /// The tick reached: `due` holds the timers up to and of this tick, the wheel those after it.
@@ -71,7 +62,7 @@ pub struct Wheel<T> {
     occupied: [u64; LEVELS],
     heads: [[u32; SLOTS]; LEVELS],
     due: BTreeSet<(Mono, u64, u32)>,
-    entries: Vec<Entry<T>>,
+    entries: Pages<Entry<T>>,
     vacant: u32,
     len: usize,
     next_seq: u64,
@@ -86,7 +77,7 @@ impl<T> Wheel<T> {
             occupied: [0; LEVELS],
             heads: [[NIL; SLOTS]; LEVELS],
             due: BTreeSet::new(),
-            entries: Vec::new(),
+            entries: Pages::new(),
             vacant: NIL,
             len: 0,
             next_seq: 0,
@@ -135,6 +126,13 @@ impl<T> Wheel<T> {
         }
         self.unlink(key.slot);
         self.release(key.slot)
+    }
+
+    /// When a timer is due; `None` if it has fired or was cancelled.
+    #[must_use]
+    pub fn deadline(&self, key: TimerKey) -> Option<Mono> {
+        let entry = self.entries.get(key.slot as usize)?;
+        (entry.generation == key.generation && entry.value.is_some()).then_some(entry.deadline)
     }
 
     /// The next timer whose deadline is at or before `now`, with that deadline; `None` when there
@@ -212,26 +210,17 @@ impl<T> Wheel<T> {
     /// Links an entry where its deadline belongs, seen from the present position.
     fn link(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
-        let tick = tick_of(entry.deadline);
-        if tick <= self.position {
-            entry.home = Home::Unlinked;
+        let Some((level, slot)) = home(self.position, entry.deadline) else {
             self.due.insert((entry.deadline, entry.seq, index));
             return;
-        }
-        let level = (self.position ^ tick).ilog2() / BITS;
-        let slot = (tick >> (level * BITS)) & (SLOTS as u64 - 1);
-        entry.home = Home::Slot {
-            level: (level & 0xf) as u8,
-            slot: (slot & 0x3f) as u8,
         };
-        let head = &mut self.heads[level as usize][(slot & 0x3f) as usize];
-        let next = mem::replace(head, index);
+        let next = mem::replace(&mut self.heads[level][slot], index);
         entry.prev = NIL;
         entry.next = next;
         if next != NIL {
             self.entries[next as usize].prev = index;
         }
-        self.occupied[level as usize] |= 1 << slot;
+        self.occupied[level] |= 1 << slot;
     }
 
     fn unlink(&mut self, index: u32) {
@@ -240,10 +229,9 @@ impl<T> Wheel<T> {
             seq,
             prev,
             next,
-            home,
             ..
         } = &self.entries[index as usize];
-        let Home::Slot { level, slot } = home else {
+        let Some((level, slot)) = home(self.position, deadline) else {
             self.due.remove(&(deadline, seq, index));
             return;
         };
@@ -254,9 +242,9 @@ impl<T> Wheel<T> {
             self.entries[prev as usize].next = next;
             return;
         }
-        self.heads[usize::from(level)][usize::from(slot)] = next;
+        self.heads[level][slot] = next;
         if next == NIL {
-            self.occupied[usize::from(level)] &= !(1 << slot);
+            self.occupied[level] &= !(1 << slot);
         }
     }
 
@@ -275,7 +263,6 @@ impl<T> Wheel<T> {
             generation: NonZeroU32::MIN,
             prev: NIL,
             next: NIL,
-            home: Home::Unlinked,
             value: None,
         });
         slot
@@ -296,6 +283,19 @@ impl<T> Wheel<T> {
 /// The first tick at or after `moment`: rounding up is what keeps timers from coming early.
 fn tick_of(moment: Mono) -> u64 {
     moment.0.div_ceil(TICK.0)
+}
+
+/// Level and slot of a deadline, seen from a position; None if it belongs in `due`. A timer that
+/// is linked has the same home until the position reaches its slot: up to there no digit above its
+/// level's changes.
+fn home(position: u64, deadline: Mono) -> Option<(usize, usize)> {
+    let tick = tick_of(deadline);
+    if tick <= position {
+        return None;
+    }
+    let level = (position ^ tick).ilog2() / BITS;
+    let slot = (tick >> (level * BITS)) & (SLOTS as u64 - 1);
+    Some((level as usize, usize::try_from(slot).unwrap_or(0)))
 }
 
 /// The lowest bit of the digit that `level` resolves.

@@ -17,7 +17,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::net::connect_unspec;
-use slab::Slab;
 use tungstenite::protocol::frame::coding::Control;
 
 use super::handoff::Departure;
@@ -30,6 +29,7 @@ use super::websocket::{self, Header};
 use crate::core::effect::Close;
 use crate::core::ids::ConnId;
 use crate::core::input::Closing;
+use crate::core::pages::PagedSlab;
 use crate::core::wheel::TimerKey;
 
 /// How far a socket has come.
@@ -76,7 +76,7 @@ pub(super) struct Connection {
 /// The sockets of one loop.
 #[derive(Default)]
 pub(super) struct Connections {
-    slots: Slab<Connection>,
+    slots: PagedSlab<Connection>,
     generation: u32,
 }
 
