@@ -14,14 +14,19 @@ use crate::report::plot::Family;
 use crate::report::{Figure, Target, Unit};
 use crate::stage::{Cpu, Stage, StageError, Wanted, by_hand};
 
+/// Sessions that come before the broker may rest: idle ones are measured, not the room that a storm
+/// needs for a moment.
+const AT_ONCE: usize = 1000;
+
 /// Broadcasts said to those in grace, of which none may cost memory per session.
 const SAID: usize = 2000;
 
 /// Memory and CPU of idle sessions, online and in grace
 ///
-/// Connects the sessions, lets them be, and reads the broker's memory and CPU from outside; then
-/// cuts all sockets, and reads the memory of sessions in grace, before and after the mesh has said
-/// 2 000 things that they will have to be told.
+/// Lets some come and leave, so that the broker is warm. Connects the sessions, lets them be, and
+/// reads the broker's memory and CPU from outside; then cuts all sockets, and reads the memory of
+/// sessions in grace, before and after the mesh has said 2 000 things that they will have to be
+/// told.
 #[derive(Debug, Args)]
 pub struct Idle {
     #[command(flatten)]
@@ -37,6 +42,21 @@ struct Cost {
     user: Option<f64>,
     kernel: Option<f64>,
     cpu: f64,
+}
+
+/// The broker before the sessions came.
+struct Before {
+    resident: Option<u64>,
+    /// Whose memory it had already.
+    sessions: usize,
+}
+
+impl Before {
+    /// By how much it has grown for each session since.
+    fn grown(&self, resident: Option<u64>, sessions: usize) -> Option<f64> {
+        let new = sessions.saturating_sub(self.sessions).max(1);
+        Some(each(grown(self.resident, resident)?, new))
+    }
 }
 
 impl Idle {
@@ -56,16 +76,23 @@ impl Idle {
         };
         let mut stage = Stage::set(&self.common, &wanted)?;
         let floor = self.floor(&mut stage)?;
+        let warm = stage.warm_up()?;
         let mut fleet = stage.people(by_hand(), 0..stage.sessions)?;
-        let empty = stage.memory()?;
+        let before = Before {
+            resident: stage.memory()?,
+            sessions: warm,
+        };
         let kernel = Slabs::now();
-        let everybody = 0..stage.sessions;
-        stage.attach(&mut fleet, "sessions", everybody)?;
-        stage.settle(&mut fleet)?;
+        for first in (0..stage.sessions).step_by(AT_ONCE) {
+            let some = first..stage.sessions.min(first + AT_ONCE);
+            let name = format!("sessions: {first} of {}", stage.sessions);
+            stage.attach(&mut fleet, &name, some)?;
+            stage.settle(&mut fleet)?;
+        }
         fleet.settled = true;
-        let online = self.cost(&mut stage, &mut fleet, empty, kernel.as_ref().ok())?;
+        let online = self.cost(&mut stage, &mut fleet, &before, kernel.as_ref().ok())?;
         self.tell_online(&mut stage, &online, floor.as_ref());
-        self.grace(&mut stage, &mut fleet, empty)?;
+        self.grace(&mut stage, &mut fleet, &before)?;
         fleet.close_book();
         stage.checks(&fleet.tally);
         stage.finish()
@@ -75,11 +102,9 @@ impl Idle {
         &self,
         stage: &mut Stage,
         fleet: &mut Fleet,
-        empty: Option<u64>,
-        before: Option<&Slabs>,
+        before: &Before,
+        slabs: Option<&Slabs>,
     ) -> Result<Cost, StageError> {
-        let full = stage.memory()?;
-        let kernel = before.and_then(|before| grown_kernel(before, stage.sessions));
         let cpu = stage.cpu()?;
         stage.begin("idle", Some(secs(self.window)));
         let began = Instant::now();
@@ -91,8 +116,10 @@ impl Idle {
         stage.end();
         let cpu = stage.cpu()?.since(cpu);
         let sessions = stage.sessions;
+        let full = stage.memory()?;
+        let kernel = slabs.and_then(|slabs| grown_kernel(slabs, sessions));
         Ok(Cost {
-            user: grown(empty, full).map(|bytes| each(bytes, sessions)),
+            user: before.grown(full, sessions),
             kernel,
             cpu: each(cpu.all, sessions) / self.window.as_secs_f64(),
         })
@@ -157,7 +184,7 @@ impl Idle {
         &self,
         stage: &mut Stage,
         fleet: &mut Fleet,
-        empty: Option<u64>,
+        before: &Before,
     ) -> Result<(), StageError> {
         let sessions = stage.sessions;
         stage.begin("cutting", Some(sessions));
@@ -180,10 +207,9 @@ impl Idle {
         let loud = stage.memory()?;
         let in_grace = sessions - speakers;
         for (name, memory) in [("in grace", quiet), ("in grace, after broadcasts", loud)] {
-            let Some(bytes) = grown(empty, memory) else {
+            let Some(user) = before.grown(memory, in_grace) else {
                 continue;
             };
-            let user = each(bytes, in_grace);
             let figure = Figure::new(format!("memory per session {name}"), user, Unit::Bytes);
             stage.figure(figure.target(Target::AtMost(500.0)));
             let point = vec![(in_grace as f64, user)];

@@ -83,6 +83,7 @@ impl Million {
             stage.sessions,
             stage.town.meshes.len()
         );
+        stage.warm_up()?;
         let mut watch = stage.people(by_hand(), 0..watchers)?;
         stage.attach(&mut watch, "watchers", 0..watchers)?;
         let mut run = Run {

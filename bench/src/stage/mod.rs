@@ -30,6 +30,9 @@ use self::setup::{address, launch, reachable};
 /// Sockets that are left for everything but sessions.
 const SPARE: u64 = 200;
 
+/// Sessions of a warm-up, and its rounds.
+const WARM_UP: (usize, usize) = (300, 10);
+
 /// How long the broker's disk may take to write what it was given.
 const DISK_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -298,6 +301,24 @@ impl Stage {
         })?;
         self.end();
         Ok(())
+    }
+
+    /// Lets a few sessions come and leave for good, again and again: what a broker pays once (pages
+    /// of its program, caches of its database, room to work in) is no session's cost. Gives how
+    /// many sessions it has had at once.
+    ///
+    /// # Errors
+    /// Some do not get in.
+    pub fn warm_up(&mut self) -> Result<usize, StageError> {
+        let (count, rounds) = (WARM_UP.0.min(self.sessions), WARM_UP.1);
+        for round in 0..rounds {
+            let mut fleet = self.people(by_hand(), 0..count)?;
+            let name = format!("warm-up {} of {rounds}", round + 1);
+            self.attach(&mut fleet, &name, 0..count)?;
+            (0..count).for_each(|peer| fleet.leave(peer));
+            self.settle(&mut fleet)?;
+        }
+        Ok(count)
     }
 
     /// Waits until the broker has written everything, and all have answered.
