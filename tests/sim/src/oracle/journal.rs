@@ -1,7 +1,7 @@
 //! What is given to the store: rows of messages and of presences, and what they say.
 
 use holdfast_core::effect::Effect;
-use holdfast_core::ids::{PubKey, Token};
+use holdfast_core::ids::{Position, PubKey, Token};
 use holdfast_core::rows::{StoreOp, StoreQuery};
 
 use super::conns::TICK;
@@ -66,12 +66,16 @@ impl Oracle {
         match op {
             StoreOp::PresencePut(row) => {
                 self.scratch.put.push(row.id.clone());
+                self.known_noted(&row.id, row.lease_until.map(|_| row.known));
                 if let Some(token) = token {
                     let news = Due::Joined(row.id.clone());
                     self.waiting.insert((step.shard, token), news);
                 }
             }
-            StoreOp::PresenceGrace { id, .. } => self.scratch.marked.push(id.clone()),
+            StoreOp::PresenceGrace { id, known, .. } => {
+                self.scratch.marked.push(id.clone());
+                self.known_noted(id, Some(*known));
+            }
             StoreOp::PresenceEnd { id, .. } => self.scratch.closed_rows.push((id.clone(), token)),
             StoreOp::MessageDelivered { seq, .. } => self.delivered(seq.0)?,
             StoreOp::MessageAcked { .. } => self.keys_are_own(step, op)?,
@@ -83,6 +87,13 @@ impl Oracle {
             | StoreOp::MemberRevoked { .. } => {}
         }
         Ok(())
+    }
+
+    /// Up to where a session without a socket knows the log is written down.
+    fn known_noted(&mut self, id: &str, known: Option<Position>) {
+        if let Some(ledger) = self.ledgers.get_mut(id) {
+            ledger.known = known;
+        }
     }
 
     /// A cursor is written down: not beyond what was said to all and is surely not confirmed.

@@ -95,6 +95,8 @@ pub(crate) struct Ledger {
     pub(crate) taken: Option<Position>,
     /// The cursor that was given to the store last.
     pub(crate) noted: Position,
+    /// Up to where it knows the log, as the store was given it last; nothing with a socket.
+    pub(crate) known: Option<Position>,
     /// Crashes since the session was last there.
     pub(crate) crashes: u32,
 }

@@ -20,8 +20,6 @@ use crate::disk::tables::Presence;
 pub(crate) struct Survivors {
     /// Which process it was.
     pub(crate) life: u64,
-    /// Who had a socket when it died.
-    online: BTreeSet<String>,
     /// Ends that the next broker tells, with the order before which sessions hear of it.
     pub(crate) untold: std::collections::BTreeMap<String, (u64, Box<Lease>)>,
 }
@@ -33,8 +31,6 @@ impl Oracle {
         for (_, sure) in self.known.values_mut() {
             *sure = false;
         }
-        let online = self.leases.iter().filter(|(_, l)| l.conn().is_some());
-        self.survivors.online = online.map(|(id, _)| id.clone()).collect();
         self.leave_news();
     }
 
@@ -114,9 +110,11 @@ impl Oracle {
 
     fn account_restored(&self, id: &str, ledger: &mut Ledger, tables: &Tables) {
         let own = tables.presences.get(id);
-        let online = own.is_none_or(|own| own.row.lease_until.is_none());
-        // Its row knows nothing of the socket it had, and of what that was told.
-        let torn = !online && self.survivors.online.contains(id);
+        let away = own.filter(|own| own.row.lease_until.is_some());
+        let online = away.is_none();
+        // Its row is of an earlier grace: it has nothing of the socket it had since, and of what
+        // that was told.
+        let torn = away.is_some_and(|own| ledger.known != Some(own.row.known));
         ledger.crashes += 1;
         // What its row has is what counts.
         ledger.taken = None;
