@@ -83,7 +83,7 @@ impl Connect {
         let mut next = sessions.start;
         while next < sessions.end {
             let end = sessions.end.min(next + WAVE);
-            let mut fleet = stage.people(by_hand(), next..end)?;
+            let mut fleet = stage.people(by_hand(), crowd(stage, next..end))?;
             stage.attach(
                 &mut fleet,
                 &format!("present: {next} and more"),
@@ -100,7 +100,7 @@ impl Connect {
     /// The last of `size` sessions, measured; they stay in grace.
     fn probe(&self, stage: &mut Stage, size: usize) -> Result<Point, StageError> {
         let probes = PROBES.min(size);
-        let mut fleet = stage.people(by_hand(), size - probes..size)?;
+        let mut fleet = stage.people(by_hand(), crowd(stage, size - probes..size))?;
         stage.settle(&mut fleet)?;
         let mut costs = Costs::begin(stage)?;
         stage.attach(&mut fleet, &format!("hello at {size}"), 0..probes)?;
@@ -146,17 +146,28 @@ impl Costs {
     }
 }
 
+/// Sessions that fill one mesh after the other, so that meshes are as large with few sessions as
+/// with many: what is measured grows with the sessions, not with the audience of each.
+fn crowd(stage: &Stage, who: std::ops::Range<usize>) -> impl Iterator<Item = usize> + use<> {
+    let meshes = stage.town.meshes.len();
+    let each = each_mesh(stage);
+    // Number n is in mesh n % meshes.
+    who.map(move |n| n / each % meshes + n % each * meshes)
+}
+
+/// Sessions of a mesh.
+fn each_mesh(stage: &Stage) -> usize {
+    stage.sessions.div_ceil(stage.town.meshes.len()).max(2)
+}
+
 /// Direct messages between those of one mesh, a few at a time.
 fn send(stage: &mut Stage, fleet: &mut Fleet, probes: usize) -> Result<(), StageError> {
-    let meshes = stage.town.meshes.len();
+    let each = each_mesh(stage);
     stage.begin("messages", Some(probes * MESSAGES));
     for round in 0..MESSAGES {
         for from in 0..probes {
-            let to = if from + meshes < probes {
-                from + meshes
-            } else {
-                from % meshes
-            };
+            let first = from - from % each;
+            let to = first + (from + 1 - first) % each.min(probes - first);
             fleet.send(from, To::One(to), 200);
             fleet.turn(Instant::now() + Duration::from_micros(20))?;
             stage.update(round * probes + from + 1);

@@ -207,7 +207,11 @@ impl Stage {
     ///
     /// # Errors
     /// The address is none, or there is no mesh.
-    pub fn people(&self, settings: Settings, who: Range<usize>) -> Result<Fleet, StageError> {
+    pub fn people(
+        &self,
+        settings: Settings,
+        who: impl IntoIterator<Item = usize>,
+    ) -> Result<Fleet, StageError> {
         let mut fleet = Fleet::new(&self.url(), settings)?;
         for n in who {
             let nobody = || StageError::Unfit("there is no mesh".to_owned());
