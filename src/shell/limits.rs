@@ -56,8 +56,10 @@ pub(super) const BACKLOG: i32 = 4096;
 /// How long accepting pauses when no descriptor is left and none frees on this loop.
 pub(super) const ACCEPT_RETRY: Millis = Millis(100);
 
-/// Connections accepted in a row before the loop does something else.
-pub(super) const ACCEPTS_PER_TURN: usize = 64;
+/// Connections accepted in a row before the loop does something else: several times as many as
+/// sockets are served in a turn, each of which is served more than once before its session is back.
+/// In a storm the kernel's queue must not overflow, which costs a client seconds.
+pub(super) const ACCEPTS_PER_TURN: usize = 512;
 
 /// Shortest time between two log lines that say that descriptors have run out.
 pub(super) const ACCEPT_WARNING: Millis = Millis::secs(60);
