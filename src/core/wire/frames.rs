@@ -12,12 +12,18 @@ use crate::mint::MessageId;
 use crate::rows::{Group, Priority, Stats};
 use crate::time::Wall;
 
-/// Encodes a frame once; every recipient shares the bytes.
+/// Room for most frames, so that few grow while they are encoded.
+const FRAME_BYTES: usize = 512;
+
+/// Encodes a frame once; every recipient shares the bytes. They are as many as were asked for: a
+/// frame may be kept for hours.
 pub fn encode<T: Serialize>(frame: &T) -> Bytes {
+    let mut bytes = Vec::with_capacity(FRAME_BYTES);
     // Serialising our own structs into memory cannot fail: no map has a key that is not a string.
-    serde_json::to_vec(frame)
-        .map(Bytes::from)
-        .unwrap_or_default()
+    match serde_json::to_writer(&mut bytes, frame) {
+        Ok(()) => Bytes::from(bytes.into_boxed_slice()),
+        Err(_) => Bytes::new(),
+    }
 }
 
 /// `{type:"error", code, message, id?, _reqId?}` (protocol.md §3).
