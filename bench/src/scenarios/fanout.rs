@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use holdfast::client::Settings;
 
 use super::each;
 use crate::cli::Common;
@@ -23,6 +24,8 @@ const BYTES: usize = 200;
 /// Broadcasts in meshes of 100, 1 000 and 10 000: CPU per delivery, time to the last
 ///
 /// Each is said when all have heard the one before. The floor writes one frame to as many sockets.
+/// Listeners are silent, as commands and scripts are; those of the last run confirm each message, as
+/// daemons do, which costs the broker a frame read for each one written.
 #[derive(Debug, Args)]
 pub struct Fanout {
     #[command(flatten)]
@@ -44,7 +47,7 @@ impl Fanout {
         let wanted = Wanted {
             scenario: "fanout",
             sessions: 10_000,
-            meshes: 3,
+            meshes: 4,
             members: 2,
             flags: vec!["--max-sessions-per-mesh=1000000".to_owned()],
             options: Vec::new(),
@@ -52,9 +55,10 @@ impl Fanout {
         };
         let mut stage = Stage::set(&self.common, &wanted)?;
         let mut curves = (Vec::new(), Vec::new());
-        for (mesh, size) in sizes(stage.sessions).into_iter().enumerate() {
+        let sizes = sizes(stage.sessions);
+        for (mesh, size) in sizes.iter().copied().enumerate() {
             let floor = self.floor(&mut stage, size)?;
-            let found = self.measure(&mut stage, mesh, size)?;
+            let found = self.measure(&mut stage, (mesh, size), false)?;
             let mut cpu = Figure::new(
                 format!("CPU per delivery to {size}"),
                 found.cpu,
@@ -76,6 +80,10 @@ impl Fanout {
                     .figures(&format!("last of {size}"), floor.as_ref()),
             );
         }
+        let confirmed = stage.sessions.min(1000);
+        let found = self.measure(&mut stage, (sizes.len(), confirmed), true)?;
+        let name = format!("CPU per confirmed delivery to {confirmed}");
+        stage.figure(Figure::new(name, found.cpu, Unit::Nanos));
         stage.series(Family::Cost.series("delivery of a broadcast", curves.0));
         stage.series(Family::Cost.series("delivery of a broadcast, floor", curves.1));
         stage.finish()
@@ -99,8 +107,17 @@ impl Fanout {
     }
 
     /// Sessions of two members: a broadcast is not for the speaker's own.
-    fn measure(&self, stage: &mut Stage, mesh: usize, size: usize) -> Result<Point, StageError> {
-        let mut fleet = stage.people(by_hand(), 0..0)?;
+    fn measure(
+        &self,
+        stage: &mut Stage,
+        (mesh, size): (usize, usize),
+        confirm: bool,
+    ) -> Result<Point, StageError> {
+        let settings = Settings {
+            confirm,
+            ..by_hand()
+        };
+        let mut fleet = stage.people(settings, 0..0)?;
         let nobody = || StageError::Unfit("there are fewer meshes than sizes".to_owned());
         let place = stage.town.meshes.get(mesh).ok_or_else(nobody)?.clone();
         for n in 0..size {
