@@ -106,7 +106,7 @@ impl Connect {
         stage.attach(&mut fleet, &format!("hello at {size}"), 0..probes)?;
         stage.settle(&mut fleet)?;
         let hello = costs.each(stage, probes)?;
-        send(stage, &mut fleet, probes)?;
+        send(stage, &mut fleet, size - probes..size)?;
         let messages = costs.each(stage, probes * MESSAGES)?;
         for peer in 0..probes {
             fleet.cut(peer);
@@ -160,15 +160,28 @@ fn each_mesh(stage: &Stage) -> usize {
     stage.sessions.div_ceil(stage.town.meshes.len()).max(2)
 }
 
+/// Who comes after that one among those of its mesh that are here, in a ring.
+fn next_in_mesh(n: usize, each: usize, here: &std::ops::Range<usize>) -> usize {
+    let first = (n - n % each).max(here.start);
+    let end = (n - n % each + each).min(here.end);
+    if n + 1 < end { n + 1 } else { first }
+}
+
 /// Direct messages between those of one mesh, a few at a time.
-fn send(stage: &mut Stage, fleet: &mut Fleet, probes: usize) -> Result<(), StageError> {
-    let each = each_mesh(stage);
+fn send(
+    stage: &mut Stage,
+    fleet: &mut Fleet,
+    here: std::ops::Range<usize>,
+) -> Result<(), StageError> {
+    let (each, probes) = (each_mesh(stage), here.len());
     stage.begin("messages", Some(probes * MESSAGES));
     for round in 0..MESSAGES {
         for from in 0..probes {
-            let first = from - from % each;
-            let to = first + (from + 1 - first) % each.min(probes - first);
-            fleet.send(from, To::One(to), 200);
+            let to = next_in_mesh(here.start + from, each, &here) - here.start;
+            // Alone in its mesh.
+            if to != from {
+                fleet.send(from, To::One(to), 200);
+            }
             fleet.turn(Instant::now() + Duration::from_micros(20))?;
             stage.update(round * probes + from + 1);
         }
@@ -201,5 +214,18 @@ fn tell(stage: &mut Stage, points: &[Point]) {
         );
         // The floor of this one is itself, with few sessions.
         stage.figure(figure.floor(of(first)).target(Target::OfFloorAtMost(1.15)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_keeps_to_its_mesh_and_to_those_who_are_here() {
+        let next = |n| next_in_mesh(n, 60, &(200..1200));
+        assert_eq!((next(200), next(238), next(239)), (201, 239, 200));
+        assert_eq!((next(240), next(299), next(1199)), (241, 240, 1140));
+        assert_eq!(next_in_mesh(7, 2, &(7..20)), 7, "alone");
     }
 }
