@@ -7,9 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::floor;
-use crate::report::plot;
+use crate::report::{plot, summary};
 use crate::scenarios;
-use crate::stage::StageError;
 
 /// Measure a presence broker: what a session costs, and what happens when all come back at once
 ///
@@ -33,6 +32,7 @@ Examples:
   holdfast-bench storm --sessions 15000 --json bench/results/storm.json
   holdfast-bench dm --compare bench/results/dm.json
   holdfast-bench mesh100 --url ws://127.0.0.1:8080/ws --mesh-file meshes.json
+  holdfast-bench summary bench/results/*.json
   holdfast-bench plots bench/results/*.json --out bench/results";
 
 #[derive(Debug, Subcommand)]
@@ -43,12 +43,14 @@ enum Command {
     Dm(scenarios::dm::Dm),
     Mesh100(scenarios::mesh100::Mesh100),
     Fanout(scenarios::fanout::Fanout),
+    Loops(scenarios::loops::Loops),
     Restart(scenarios::restart::Restart),
     Slow(scenarios::slow::Slow),
     Mixed(scenarios::mixed::Mixed),
     Soak(scenarios::soak::Soak),
     Million(scenarios::million::Million),
     Plots(Plots),
+    Summary(Summary),
     #[command(hide = true)]
     FloorServer(floor::Args),
 }
@@ -132,6 +134,20 @@ struct Plots {
     out: PathBuf,
 }
 
+/// What several runs come to: medians, least and most
+///
+/// Runs of the same scenario with the same options on the same machine are taken together. Each
+/// figure is judged by the median of its ratios to the floors, each in its own run.
+#[derive(Debug, Args)]
+struct Summary {
+    /// Files written with --json
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// Width of a summary, which has more columns than a table of one run.
+const SUMMARY_WIDTH: usize = 140;
+
 /// A duration as people write it.
 pub fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
@@ -146,12 +162,14 @@ pub fn run() -> ExitCode {
         Command::Dm(scenario) => scenario.run(),
         Command::Mesh100(scenario) => scenario.run(),
         Command::Fanout(scenario) => scenario.run(),
+        Command::Loops(scenario) => scenario.run(),
         Command::Restart(scenario) => scenario.run(),
         Command::Slow(scenario) => scenario.run(),
         Command::Mixed(scenario) => scenario.run(),
         Command::Soak(scenario) => scenario.run(),
         Command::Million(scenario) => scenario.run(),
         Command::Plots(Plots { files, out }) => return plotted(&files, &out),
+        Command::Summary(Summary { files }) => return summed(&files),
         Command::FloorServer(args) => return floor::serve(&args),
     };
     match outcome {
@@ -169,14 +187,22 @@ fn plotted(files: &[PathBuf], out: &std::path::Path) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
+        Err(error) => trouble(&error),
     }
 }
 
-fn trouble(error: &StageError) -> ExitCode {
+fn summed(files: &[PathBuf]) -> ExitCode {
+    match summary::of_files(files) {
+        Ok(all) => {
+            let tables: Vec<String> = all.iter().map(|one| one.table(SUMMARY_WIDTH)).collect();
+            print!("{}", tables.join("\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => trouble(&error),
+    }
+}
+
+fn trouble(error: &dyn std::error::Error) -> ExitCode {
     eprintln!("error: {error}");
     ExitCode::from(2)
 }

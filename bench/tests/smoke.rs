@@ -125,6 +125,17 @@ fn dm() {
 }
 
 #[test]
+fn loops() {
+    smoke(
+        &["loops", "--sessions", "100", "--messages", "500"],
+        &[
+            "messages per second, 1 loop",
+            "messages per second, 2 loops",
+        ],
+    );
+}
+
+#[test]
 fn mesh100() {
     smoke(
         &["mesh100", "--sessions", "20", "--messages", "50"],

@@ -73,6 +73,19 @@ impl Figure {
     }
 }
 
+impl Check {
+    /// Counts it together with others of its name.
+    pub fn add(all: &mut Vec<Self>, check: Self) {
+        match all.iter_mut().find(|known| known.name == check.name) {
+            Some(known) => {
+                known.count += check.count;
+                known.example = known.example.take().or(check.example);
+            }
+            None => all.push(check),
+        }
+    }
+}
+
 impl Report {
     /// The checks that failed: if there is one, so has the run.
     pub fn failures(&self) -> impl Iterator<Item = &Check> {

@@ -16,6 +16,7 @@ pub mod plot;
 pub mod progress;
 #[cfg(test)]
 mod samples;
+pub mod summary;
 mod svg;
 pub mod table;
 

@@ -7,7 +7,7 @@ use super::human::{brief, human, significant};
 use super::{Check, Figure, Header, Report, Target, Unit, Verdict};
 
 /// What stands where there is nothing to say.
-const NONE: &str = "-";
+pub(super) const NONE: &str = "-";
 
 /// The table of `report`, in lines of at most `width` characters (80 to 120 look best).
 pub fn table(report: &Report, width: usize) -> String {
@@ -80,7 +80,7 @@ fn figure(figure: &Figure) -> Vec<String> {
     ]
 }
 
-fn target_text(target: Target, unit: Unit) -> String {
+pub(super) fn target_text(target: Target, unit: Unit) -> String {
     match target {
         Target::AtMost(bound) => format!("<= {}", brief(bound, unit)),
         Target::AtLeast(bound) => format!(">= {}", brief(bound, unit)),
@@ -89,7 +89,7 @@ fn target_text(target: Target, unit: Unit) -> String {
     }
 }
 
-fn verdict_text(verdict: Verdict) -> String {
+pub(super) fn verdict_text(verdict: Verdict) -> String {
     match verdict {
         Verdict::NoTarget => String::new(),
         Verdict::Met => "ok".to_owned(),
@@ -99,7 +99,7 @@ fn verdict_text(verdict: Verdict) -> String {
     }
 }
 
-fn checks(checks: &[Check], width: usize) -> String {
+pub(super) fn checks(checks: &[Check], width: usize) -> String {
     let mut rows = vec![["check (must be 0)", "count", ""].map(str::to_owned).into()];
     for check in checks {
         let verdict = if check.count == 0 { "ok" } else { "FAILED" };

@@ -50,9 +50,11 @@ pub struct Dm {
 }
 
 /// What the closed loop found.
-struct Closed {
-    cpu: Cpu,
-    rate: f64,
+pub(super) struct Closed {
+    /// For each message.
+    pub(super) cpu: Cpu,
+    /// Acknowledged, per second.
+    pub(super) rate: f64,
 }
 
 impl Dm {
@@ -83,8 +85,8 @@ impl Dm {
         let mut fleet = stage.everybody(by_hand())?;
         let echo = self.echo(&mut stage)?;
         let inserts = self.inserts(&mut stage)?;
-        self.closed(&mut stage, &mut fleet, self.messages / 10)?;
-        let closed = self.closed(&mut stage, &mut fleet, self.messages)?;
+        closed(&mut stage, &mut fleet, (self.pairs, self.messages / 10))?;
+        let closed = closed(&mut stage, &mut fleet, (self.pairs, self.messages))?;
         let mut cpu = Figure::new("CPU of the loop per message", closed.cpu.loops, Unit::Nanos);
         if let Some((echo, _)) = &echo {
             cpu = cpu.floor(2.0 * echo).target(Target::OfFloorAtMost(1.3));
@@ -138,59 +140,6 @@ impl Dm {
         Ok(Some(found.rows_per_second))
     }
 
-    /// Pairs of sessions of one mesh, each with one message on its way.
-    fn closed(
-        &self,
-        stage: &mut Stage,
-        fleet: &mut Fleet,
-        messages: usize,
-    ) -> Result<Closed, StageError> {
-        let meshes = stage.town.meshes.len();
-        let pairs = self.pairs.min(stage.sessions.saturating_sub(meshes)).max(1);
-        stage.begin("closed loop", Some(messages));
-        let cpu = stage.cpu()?;
-        let began = Instant::now();
-        let mut flying: Vec<(usize, u64)> = Vec::with_capacity(pairs);
-        let mut sent = 0;
-        let acked = fleet.counts.acked;
-        for pair in 0..pairs.min(messages) {
-            flying.push((pair, fleet.send(pair, To::One(pair + meshes), BYTES)));
-            sent += 1;
-        }
-        while !flying.is_empty() {
-            fleet.turn(Instant::now() + Duration::from_millis(100))?;
-            let mut landed = Vec::new();
-            flying.retain(|(pair, number)| {
-                let there = fleet.is_done(*number);
-                if there {
-                    landed.push(*pair);
-                }
-                !there
-            });
-            for pair in landed {
-                if sent < messages {
-                    flying.push((pair, fleet.send(pair, To::One(pair + meshes), BYTES)));
-                    sent += 1;
-                }
-            }
-            stage.update(sent);
-            if began.elapsed() > Duration::from_secs(300) {
-                break;
-            }
-        }
-        let took = began.elapsed().as_secs_f64();
-        stage.end();
-        let used = stage.cpu()?.since(cpu);
-        let acked = fleet.counts.acked - acked;
-        Ok(Closed {
-            cpu: Cpu {
-                loops: each(used.loops, messages),
-                all: each(used.all, messages),
-            },
-            rate: acked as f64 / took,
-        })
-    }
-
     /// Messages between random sessions of one mesh, each sent when it is due.
     fn open(
         &self,
@@ -238,4 +187,56 @@ impl Dm {
         stage.series(fleet.ack.series("send to ack"));
         Ok(())
     }
+}
+
+/// Pairs of sessions of one mesh, each with one message on its way.
+pub(super) fn closed(
+    stage: &mut Stage,
+    fleet: &mut Fleet,
+    (pairs, messages): (usize, usize),
+) -> Result<Closed, StageError> {
+    let meshes = stage.town.meshes.len();
+    let pairs = pairs.min(stage.sessions.saturating_sub(meshes)).max(1);
+    stage.begin("closed loop", Some(messages));
+    let cpu = stage.cpu()?;
+    let began = Instant::now();
+    let mut flying: Vec<(usize, u64)> = Vec::with_capacity(pairs);
+    let mut sent = 0;
+    let acked = fleet.counts.acked;
+    for pair in 0..pairs.min(messages) {
+        flying.push((pair, fleet.send(pair, To::One(pair + meshes), BYTES)));
+        sent += 1;
+    }
+    while !flying.is_empty() {
+        fleet.turn(Instant::now() + Duration::from_millis(100))?;
+        let mut landed = Vec::new();
+        flying.retain(|(pair, number)| {
+            let there = fleet.is_done(*number);
+            if there {
+                landed.push(*pair);
+            }
+            !there
+        });
+        for pair in landed {
+            if sent < messages {
+                flying.push((pair, fleet.send(pair, To::One(pair + meshes), BYTES)));
+                sent += 1;
+            }
+        }
+        stage.update(sent);
+        if began.elapsed() > Duration::from_secs(300) {
+            break;
+        }
+    }
+    let took = began.elapsed().as_secs_f64();
+    stage.end();
+    let used = stage.cpu()?.since(cpu);
+    let acked = fleet.counts.acked - acked;
+    Ok(Closed {
+        cpu: Cpu {
+            loops: each(used.loops, messages),
+            all: each(used.all, messages),
+        },
+        rate: acked as f64 / took,
+    })
 }

@@ -4,6 +4,7 @@ pub mod connect;
 pub mod dm;
 pub mod fanout;
 pub mod idle;
+pub mod loops;
 pub mod mesh100;
 pub mod million;
 pub mod mixed;

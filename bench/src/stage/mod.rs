@@ -17,7 +17,7 @@ use crate::machine::{limits, process};
 use crate::report::compare::CompareError;
 use crate::report::line::LineError;
 use crate::report::progress::Progress;
-use crate::report::{Figure, Header, Report, Series, compare, line, table};
+use crate::report::{Check, Figure, Header, Report, Series, compare, line, table};
 use crate::town::{Town, TownError};
 
 mod cpu;
@@ -277,14 +277,7 @@ impl Stage {
     /// What must not have happened.
     pub fn checks(&mut self, tally: &Tally) {
         for check in tally.checks() {
-            let known = self.report.checks.iter_mut().find(|c| c.name == check.name);
-            match known {
-                Some(known) => {
-                    known.count += check.count;
-                    known.example = known.example.take().or(check.example);
-                }
-                None => self.report.checks.push(check),
-            }
+            Check::add(&mut self.report.checks, check);
         }
     }
 
