@@ -30,7 +30,7 @@ pub enum TownError {
         source: io::Error,
     },
     /// What is in it.
-    #[error("{path}: not a mesh file: {why}; `holdfast-bench mesh-file --help` shows one")]
+    #[error("{path}: not a mesh file: {why}; `holdfast-bench dm --help` shows one")]
     Malformed {
         /// Which.
         path: String,

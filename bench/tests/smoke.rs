@@ -1,9 +1,12 @@
 //! Every scenario, small: nothing lost, nobody flaps, no error. Never a time: see `bench/RESULTS.md`
 //! for those.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
+use holdfast_bench::broker::{Broker, Launch};
 use holdfast_bench::report::Report;
 
 /// Runs a scenario and gives what it found.
@@ -199,17 +202,18 @@ fn million() {
     );
 }
 
+/// What a run that cannot be made says.
+fn refused(args: &[&str]) -> String {
+    let out = Command::new(env!("CARGO_BIN_EXE_holdfast-bench"))
+        .args(args)
+        .output()
+        .expect("it must start");
+    assert_eq!(out.status.code(), Some(2), "{args:?}");
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
 #[test]
 fn what_cannot_be_run_is_said_before_any_load() {
-    let bench = env!("CARGO_BIN_EXE_holdfast-bench");
-    let refused = |args: &[&str]| {
-        let out = Command::new(bench)
-            .args(args)
-            .output()
-            .expect("it must start");
-        assert_eq!(out.status.code(), Some(2), "{args:?}");
-        String::from_utf8_lossy(&out.stderr).into_owned()
-    };
     let many = refused(&["idle", "--sessions", "100000000"]);
     assert!(many.contains("open files"), "{many}");
     let missing = refused(&["dm", "--broker", "/nowhere/holdfast"]);
@@ -222,4 +226,48 @@ fn what_cannot_be_run_is_said_before_any_load() {
         "none.json",
     ]);
     assert!(nobody.contains("127.0.0.1:1"), "{nobody}");
+}
+
+/// A mesh file of one member that no broker knows.
+const STRANGERS: &str = r#"[{"meshId": "none", "members": [{"memberId": "nobody", "secretKey":
+"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+}]}]"#;
+
+#[test]
+fn a_foreign_broker_and_a_mesh_file_that_does_not_fit_are_said_before_any_load() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("meshes.json");
+    std::fs::write(&file, STRANGERS).expect("a file");
+    let refuses = |url: &str| {
+        let file = file.to_str().expect("a path");
+        let sizes = ["--sessions", "4", "--meshes", "1"];
+        let whom = ["dm", "--url", url, "--mesh-file", file];
+        refused(&[whom.as_slice(), sizes.as_slice()].concat())
+    };
+
+    let web = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let foreign = format!("ws://{}/ws", web.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        while let Ok((mut client, _)) = web.accept() {
+            let answer =
+                b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            // What is closed unread is reset.
+            let head = BufReader::new(&client).lines();
+            head.map_while(Result::ok).find(String::is_empty);
+            client.write_all(answer).ok();
+        }
+    });
+    let said = refuses(&foreign);
+    assert!(said.contains("no broker of this protocol"), "{said}");
+
+    let bench = Path::new(env!("CARGO_BIN_EXE_holdfast-bench"));
+    let broker = Broker::start(Launch {
+        binary: bench.with_file_name("holdfast"),
+        flags: Vec::new(),
+        dir: None,
+    });
+    let broker = broker.expect("a broker");
+    let said = refuses(&broker.url());
+    assert!(said.contains("does not let in"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }

@@ -25,7 +25,7 @@ mod setup;
 
 pub use self::cpu::Cpu;
 pub use self::setup::by_hand;
-use self::setup::{address, launch, reachable};
+use self::setup::{address, admitted, launch, reachable};
 
 /// Sockets that are left for everything but sessions.
 const SPARE: u64 = 200;
@@ -132,7 +132,9 @@ impl Stage {
         let (broker, town, version) = match (&common.url, &common.mesh_file) {
             (Some(url), Some(file)) => {
                 reachable(url)?;
-                (None, Town::load(file, seed, size)?, url.clone())
+                let town = Town::load(file, seed, size)?;
+                admitted(url, &town, wanted.members)?;
+                (None, town, url.clone())
             }
             _ => {
                 let broker = Broker::start(launch(common, wanted)?)?;

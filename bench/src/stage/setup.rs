@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use holdfast::client::Settings;
 use holdfast::core::time::Millis;
@@ -9,6 +10,14 @@ use holdfast::core::time::Millis;
 use super::{StageError, Wanted};
 use crate::broker::{Launch, asked};
 use crate::cli::Common;
+use crate::fleet::{Fleet, WINDOW};
+use crate::town::Town;
+
+/// Sessions that are tried at most before a broker that is not ours is loaded.
+const PROBES_MAX: usize = 200;
+
+/// How long they may take.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Settings of sessions that connect when they are told to, and not by themselves.
 pub fn by_hand() -> Settings {
@@ -57,7 +66,44 @@ pub(super) fn address(url: &str) -> Result<SocketAddr, StageError> {
     })
 }
 
+/// Whether a broker of this protocol answers there.
 pub(super) fn reachable(url: &str) -> Result<(), StageError> {
     let refused = |error| StageError::Unfit(format!("nobody answers at {url}: {error}"));
-    asked(address(url)?, "/health").map(drop).map_err(refused)
+    let answer = asked(address(url)?, "/health").map_err(refused)?;
+    let first = answer.lines().next().unwrap_or_default();
+    let body = answer.lines().last().unwrap_or_default();
+    let health = serde_json::from_str::<serde_json::Value>(body).ok();
+    if health.is_some_and(|health| health.get("status").is_some()) {
+        return Ok(());
+    }
+    Err(StageError::Unfit(format!(
+        "no broker of this protocol at {url}: it answers /health with {first:?}; give the address \
+         of a broker"
+    )))
+}
+
+/// Whether the broker lets in whom the mesh file names: a session of each member, or of some all
+/// over the file if there are many, comes and leaves again. None of them is in any scenario.
+pub(super) fn admitted(url: &str, town: &Town, members: usize) -> Result<(), StageError> {
+    let everyone = || town.meshes.iter().enumerate();
+    let everyone = everyone().flat_map(|(at, mesh)| {
+        let some = mesh.members.iter().take(members).enumerate();
+        some.map(move |(place, member)| (usize::MAX - at * members - place, mesh, member))
+    });
+    let all = town.meshes.len() * members;
+    let mut fleet = Fleet::new(url, by_hand())?;
+    fleet.patience = PROBE_PATIENCE;
+    for (number, mesh, member) in everyone.step_by(all.div_ceil(PROBES_MAX).max(1)) {
+        fleet.add(town.session(mesh, member, number));
+    }
+    let probes = fleet.swarm.count();
+    let refused = |error| {
+        StageError::Unfit(format!(
+            "the broker at {url} does not let in whom the mesh file names: {error}"
+        ))
+    };
+    fleet.attach(0..probes, WINDOW, |_| {}).map_err(refused)?;
+    (0..probes).for_each(|probe| fleet.leave(probe));
+    fleet.run(Duration::from_millis(200))?;
+    Ok(())
 }
