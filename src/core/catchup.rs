@@ -10,9 +10,10 @@ use bytes::Bytes;
 use crate::event::Event;
 use crate::ids::{Position, PubKey, Seq};
 use crate::limits::WATERMARK_DELAY;
-use crate::log::{Knowledge, Subject, Walk, What};
+use crate::log::{Entry, Kept, Knowledge, Subject, Walk, What};
 use crate::marks::{Mark, mark};
 use crate::peer::{Kind, MeshIx, PeerConn};
+use crate::presence::subject;
 use crate::shard::{Shard, Turn};
 
 /// Bytes of log entries a walk may have written beyond its last confirmed watermark: together with
@@ -53,9 +54,10 @@ impl Shard {
         let Some(found) = self.mesh_mut(mesh) else {
             return 0;
         };
+        let walked = !behind.is_empty();
         found
             .log
-            .append(t.now.mono, &limits, position, (what, frame));
+            .append(t.now.mono, &limits, position, ((what, frame), walked));
         self.look_after(t, mesh, WATERMARK_DELAY);
         for slot in behind {
             self.cut_overtaken(t, slot);
@@ -125,6 +127,24 @@ impl Shard {
             What::Joined { who, .. } | What::Left { who, .. } => seen(hears_of(peer, who)),
             What::Visibility { order, .. } => seen(peer.order != *order),
         }
+    }
+
+    /// The same of an entry of the log.
+    fn sight_of(&self, peer: &PeerConn, entry: &Entry) -> Sight {
+        match &entry.kept {
+            Kept::Said(said) => self.sight(peer, &said.0),
+            Kept::Present(slot) => match self.joined_at(*slot, entry.position) {
+                Some(other) if hears_of(peer, &subject(other, other.order)) => Sight::Seen,
+                Some(_) | None => Sight::Unseen,
+            },
+            Kept::Past => Sight::Unseen,
+        }
+    }
+
+    /// The session in that slot, if it is the one whose join is told there.
+    fn joined_at(&self, slot: u32, position: Position) -> Option<&PeerConn> {
+        let peer = self.peers.get_slot(slot);
+        peer.filter(|peer| peer.joined.at() == Some(position))
     }
 
     /// A new socket: everything unconfirmed is to be written to it.
@@ -249,15 +269,15 @@ impl Shard {
             let Some(entry) = log.after(next) else {
                 break None;
             };
-            if walk.tells(entry, passed) && self.sight(peer, &entry.what) == Sight::Seen {
-                let seq = match entry.what {
-                    What::Message { seq, .. } => Some(seq),
-                    What::Joined { .. } | What::Left { .. } | What::Visibility { .. } => None,
+            if walk.tells(entry, passed) && self.sight_of(peer, entry) == Sight::Seen {
+                let seq = match &entry.kept {
+                    Kept::Said(said) => said.0.seq(),
+                    Kept::Present(_) | Kept::Past => None,
                 };
                 break Some((entry.position, seq));
             }
             next = entry.position;
-            if matches!(entry.what, What::Joined { .. } | What::Left { .. }) {
+            if entry.kept.is_of_presence() {
                 news = Some(next);
             }
         };
@@ -303,10 +323,7 @@ impl Shard {
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let frame = self
-            .mesh(peer.mesh)
-            .and_then(|mesh| mesh.log.frame(position));
-        let (Some(conn), Some(frame)) = (peer.conn(), frame) else {
+        let (Some(conn), Some(frame)) = (peer.conn(), self.entry_frame(peer.mesh, position)) else {
             return;
         };
         let peer = self.peers.get_slot_mut(slot);
@@ -316,6 +333,19 @@ impl Shard {
             walk.wrote = true;
         }
         t.send(conn, frame);
+    }
+
+    /// What an entry of a log tells: kept, or written anew.
+    fn entry_frame(&self, mesh: MeshIx, position: Position) -> Option<Bytes> {
+        match &self.mesh(mesh)?.log.entry(position)?.kept {
+            Kept::Said(said) => Some(said.1.clone()),
+            Kept::Present(slot) => {
+                mark(Mark::JoinWrittenAnew);
+                let joined = self.joined_at(*slot, position)?;
+                Some(self.join_frame(joined, None))
+            }
+            Kept::Past => None,
+        }
     }
 
     /// A walk that has reached the end of everything is over; one that waits, for its watermark

@@ -13,6 +13,7 @@ impl Shard {
     /// Ends the row, and tells others when that is durable: told sooner, they would be told again
     /// by a broker that crashed in between.
     pub(crate) fn record_end(&mut self, t: &mut Turn<'_>, peer: &PeerConn) {
+        self.keep_join(peer);
         let ended = self.stamp();
         let end = StoreOp::PresenceEnd {
             id: peer.presence_id().to_owned(),
@@ -176,10 +177,7 @@ impl Shard {
         {
             return Err(Box::new(row));
         }
-        let owed = row
-            .joined
-            .is_none()
-            .then(|| Box::new(OwedJoin { frame: None }));
+        let owed = row.joined.is_none().then(|| Box::new(OwedJoin::Perhaps));
         let unseen = t.now.wall.since(row.last_ping_at);
         let (heard, known) = self.heard_of_row(&row);
         let profile = serde_json::from_str(&row.profile).unwrap_or_default();

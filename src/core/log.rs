@@ -66,23 +66,69 @@ impl What {
             sender_session: row.sender_session_pubkey,
         }
     }
+
+    /// The place of a message in the broker's order.
+    pub(crate) fn seq(&self) -> Option<Seq> {
+        match self {
+            Self::Message { seq, .. } => Some(*seq),
+            Self::Joined { .. } | Self::Left { .. } | Self::Visibility { .. } => None,
+        }
+    }
+}
+
+/// What is kept of an entry. A mesh at rest whose sessions are not all online keeps the join of
+/// each, so that those cost next to nothing.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// A session joined, and is present in that slot: the news is written anew for whoever is still
+    /// to be told.
+    Present(u32),
+    /// A session joined and left again, and nobody is to be told of the join any more.
+    Past,
+    /// Anything else, with its frame.
+    Said(Box<(What, Bytes)>),
+}
+
+impl Kept {
+    /// Something said.
+    pub(crate) fn said(what: What, frame: Bytes) -> Self {
+        Self::Said(Box::new((what, frame)))
+    }
+
+    /// Whether it is of who came and went.
+    pub(crate) fn is_of_presence(&self) -> bool {
+        match self {
+            Self::Present(_) | Self::Past => true,
+            Self::Said(said) => matches!(said.0, What::Joined { .. } | What::Left { .. }),
+        }
+    }
+
+    /// Bytes of its frame.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Present(_) | Self::Past => 0,
+            Self::Said(said) => said.1.len(),
+        }
+    }
 }
 
 /// One thing said.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) position: Position,
-    pub(crate) what: What,
-    pub(crate) frame: Bytes,
     at: Mono,
+    pub(crate) kept: Kept,
 }
+
+// There may be one for each session.
+const _: () = assert!(size_of::<Entry>() <= 32);
 
 /// How much a log keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct LogLimits {
     /// Entries.
     pub entries: usize,
-    /// Bytes of frames.
+    /// Bytes of the frames it keeps.
     pub bytes: usize,
     /// Age of the oldest entry.
     pub age: Millis,
@@ -102,28 +148,28 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Appends an entry, whose position is above all others, and drops what is beyond the limits.
+    /// Appends an entry, whose position is above all others, and drops what is beyond the limits;
+    /// `walked` tells whether somebody walks the log.
     pub(crate) fn append(
         &mut self,
         now: Mono,
         limits: &LogLimits,
         position: Position,
-        (what, frame): (What, Bytes),
+        ((what, frame), walked): ((What, Bytes), bool),
     ) {
-        self.relate(position, &what);
-        self.restore(now, position, (what, frame));
+        self.relate(position, &what, walked);
+        self.restore(now, position, Kept::said(what, frame));
         self.trim(now, limits);
     }
 
     /// Takes an entry of an earlier process, in any order; [`Self::restored`] follows.
-    pub(crate) fn restore(&mut self, at: Mono, position: Position, (what, frame): (What, Bytes)) {
-        self.bytes += frame.len();
-        let entry = Entry {
-            position,
-            what,
-            frame,
-            at,
-        };
+    pub(crate) fn restore(&mut self, at: Mono, position: Position, kept: Kept) {
+        self.bytes += kept.bytes();
+        let entry = Entry { position, at, kept };
+        // By an eighth, not to twice its size: most logs hold one entry for each session.
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(4.max(self.entries.len() / 8));
+        }
         // Nearly all come in order.
         let later = |last: &Entry| last.position > position;
         if self.entries.back().is_some_and(later) {
@@ -169,15 +215,18 @@ impl Log {
 
     fn drop_first(&mut self) {
         if let Some(first) = self.entries.pop_front() {
-            let dropped = match first.what {
-                What::Message { .. } => &mut self.said_dropped,
-                What::Joined { .. } | What::Left { .. } | What::Visibility { .. } => {
-                    &mut self.news_dropped
-                }
+            let message = match &first.kept {
+                Kept::Present(_) | Kept::Past => false,
+                Kept::Said(said) => matches!(said.0, What::Message { .. }),
+            };
+            let dropped = if message {
+                &mut self.said_dropped
+            } else {
+                &mut self.news_dropped
             };
             *dropped = first.position.max(*dropped);
             self.removed = first.position.max(self.removed);
-            self.bytes -= first.frame.len();
+            self.bytes -= first.kept.bytes();
         }
     }
 
@@ -186,8 +235,9 @@ impl Log {
         self.entries.is_empty()
     }
 
-    /// Notes in an earlier entry that this one takes it back.
-    fn relate(&mut self, position: Position, what: &What) {
+    /// Notes in an earlier entry that this one takes it back. Who begins to walk later is told of
+    /// neither; without a walk under way, nobody is.
+    fn relate(&mut self, position: Position, what: &What, walked: bool) {
         let earlier = match what {
             What::Left { joined, .. } => *joined,
             What::Message { .. } | What::Joined { .. } | What::Visibility { .. } => None,
@@ -195,15 +245,43 @@ impl Log {
         let Some(entry) = earlier.and_then(|at| self.entry_mut(at)) else {
             return;
         };
-        if let What::Joined { ended, .. } = &mut entry.what {
-            *ended = Some(position);
+        let kept = match &mut entry.kept {
+            Kept::Said(said) if walked => {
+                if let What::Joined { ended, .. } = &mut said.0 {
+                    *ended = Some(position);
+                }
+                return;
+            }
+            kept => std::mem::replace(kept, Kept::Past),
+        };
+        self.bytes -= kept.bytes();
+    }
+
+    /// The session that joined there is present in that slot.
+    pub(crate) fn present(&mut self, position: Position, slot: u32) {
+        self.keep(position, Kept::Present(slot));
+    }
+
+    /// Whether the log tells of a join there whose session is present.
+    pub(crate) fn is_present(&self, position: Position) -> bool {
+        self.entry(position)
+            .is_some_and(|entry| matches!(entry.kept, Kept::Present(_)))
+    }
+
+    /// Keeps something else of an entry, which tells the same.
+    pub(crate) fn keep(&mut self, position: Position, kept: Kept) {
+        if let Some(entry) = self.entry_mut(position) {
+            let now = kept.bytes();
+            let was = std::mem::replace(&mut entry.kept, kept);
+            self.bytes = self.bytes - was.bytes() + now;
         }
     }
 
     /// Notes that a session's visibility changed again at `position`.
     pub(crate) fn supersede(&mut self, earlier: Position, position: Position) {
         if let Some(entry) = self.entry_mut(earlier)
-            && let What::Visibility { superseded, .. } = &mut entry.what
+            && let Kept::Said(said) = &mut entry.kept
+            && let What::Visibility { superseded, .. } = &mut said.0
         {
             *superseded = Some(position);
         }
@@ -225,13 +303,13 @@ impl Log {
         self.entries.get(index)
     }
 
-    /// The frame of the entry there.
-    pub(crate) fn frame(&self, position: Position) -> Option<Bytes> {
+    /// The entry there.
+    pub(crate) fn entry(&self, position: Position) -> Option<&Entry> {
         let index = self
             .entries
             .partition_point(|entry| entry.position < position);
         let entry = self.entries.get(index)?;
-        (entry.position == position).then(|| entry.frame.clone())
+        (entry.position == position).then_some(entry)
     }
 
     /// Whether no message after that cursor has been dropped, and no news that was not heard.
@@ -314,10 +392,15 @@ impl Walk {
     /// Whether an entry is still true at the horizon, and news to whoever had heard so much.
     pub(crate) fn tells(&self, entry: &Entry, passed: Option<&Passed>) -> bool {
         if entry.position > self.horizon {
-            return true;
+            return !matches!(entry.kept, Kept::Past);
         }
         let news = entry.position > self.known.heard;
-        match &entry.what {
+        let what = match &entry.kept {
+            Kept::Present(_) => return news,
+            Kept::Past => return false,
+            Kept::Said(said) => &said.0,
+        };
+        match what {
             What::Message { .. } => true,
             What::Joined { ended, .. } => news && ended.is_none_or(|at| at > self.horizon),
             What::Left { who, joined } => {
@@ -386,7 +469,7 @@ mod tests {
         let mut log = Log::default();
         for (position, what) in entries {
             let entry = (what, Bytes::from_static(b"x"));
-            log.append(Mono(0), &LIMITS, Position(position), entry);
+            log.append(Mono(0), &LIMITS, Position(position), (entry, true));
         }
         log
     }
@@ -419,6 +502,29 @@ mod tests {
     }
 
     #[test]
+    fn the_join_of_who_is_there_keeps_no_frame_and_that_of_the_gone_nothing() {
+        let frame = || Bytes::from_static(b"frame");
+        let mut log = log([(1, joined()), (2, joined()), (3, joined())]);
+        (1..=3).for_each(|n| log.present(Position(n), 0));
+        assert_eq!((log.bytes, told(&log, 0, 3)), (0, vec![1, 2, 3]));
+        log.keep(Position(1), Kept::said(joined(), frame()));
+        log.keep(Position(2), Kept::said(joined(), frame()));
+        assert_eq!((log.bytes, told(&log, 0, 3)), (10, vec![1, 2, 3]));
+        for (at, of, walked) in [(4, 1, true), (5, 2, false)] {
+            let leave = (left(Some(of)), Bytes::new());
+            let limits = LogLimits {
+                entries: 9,
+                ..LIMITS
+            };
+            log.append(Mono(0), &limits, Position(at), (leave, walked));
+        }
+        assert_eq!(log.bytes, 5, "somebody may be told of the first still");
+        assert_eq!(told(&log, 0, 3), [1, 3, 4, 5]);
+        log.release(Position(5));
+        assert_eq!(log.bytes, 0);
+    }
+
+    #[test]
     fn the_last_visibility_counts() {
         let hidden = |superseded| What::Visibility {
             order: 1,
@@ -441,13 +547,13 @@ mod tests {
         let mut heavy = Log::default();
         for n in 1..=3 {
             let entry = (joined(), Bytes::from(vec![0; 60]));
-            heavy.append(Mono(0), &LIMITS, Position(n), entry);
+            heavy.append(Mono(0), &LIMITS, Position(n), (entry, true));
         }
         assert_eq!(heavy.entries.len(), 1);
 
         let mut old = log([(1, joined())]);
         let entry = (joined(), Bytes::new());
-        old.append(Mono(1001), &LIMITS, Position(2), entry);
+        old.append(Mono(1001), &LIMITS, Position(2), (entry, true));
         assert_eq!((old.entries.len(), old.end()), (1, Position(2)));
         assert!(Log::default().reaches(Position(0), Position(0)));
     }
@@ -462,18 +568,19 @@ mod tests {
     #[test]
     fn what_is_said_at_boot_outlives_what_is_older() {
         let mut log = Log::default();
-        let entry = |what| (what, Bytes::new());
+        let entry = |what| ((what, Bytes::new()), true);
+        let kept = |what| Kept::said(what, Bytes::new());
         for n in [7, 3, 5] {
-            log.restore(Mono(0), Position(n), entry(joined()));
+            log.restore(Mono(0), Position(n), kept(joined()));
         }
         log.append(Mono(0), &LIMITS, Position(100), entry(left(None)));
         for n in [6, 4, 2] {
-            log.restore(Mono(0), Position(n), entry(joined()));
+            log.restore(Mono(0), Position(n), kept(joined()));
         }
         log.append(Mono(0), &LIMITS, Position(101), entry(left(None)));
         log.restored(Mono(0), &LIMITS, Position(0));
-        let kept: Vec<u64> = log.entries.iter().map(|e| e.position.0).collect();
-        assert_eq!(kept, [6, 7, 100, 101]);
+        let there: Vec<u64> = log.entries.iter().map(|e| e.position.0).collect();
+        assert_eq!(there, [6, 7, 100, 101]);
         assert!(!log.reaches(Position(0), Position(4)));
         assert!(log.reaches(Position(0), Position(5)));
     }

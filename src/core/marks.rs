@@ -76,6 +76,8 @@ marks! {
     JoinTold,
     /// Somebody spoke before its row was durable.
     JoinToldEarly,
+    /// The news of a join was written anew for somebody who had not been there.
+    JoinWrittenAnew,
     /// A lease ended before its join was told.
     LeftUntold,
     /// A session's row was restored.

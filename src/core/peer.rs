@@ -76,10 +76,13 @@ pub(crate) struct Rivalry {
 /// A join that those who were there before have not been told of; who comes later learns of it
 /// from lists.
 #[derive(Debug)]
-pub(crate) struct OwedJoin {
-    /// What they are told: the session as it joined. None if a broker crashed that should have
-    /// told them, and perhaps had.
-    pub(crate) frame: Option<Bytes>,
+pub(crate) enum OwedJoin {
+    /// They are told of the session as it is then.
+    Joined,
+    /// Its member had left and returned: what they are told.
+    Returned(Bytes),
+    /// A broker crashed that should have told them, and perhaps had.
+    Perhaps,
 }
 
 /// One session.

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::ids::{Position, PubKey, Token, news_id};
-use crate::log::{Subject, What};
+use crate::log::{Kept, Subject, What};
 use crate::marks::{Mark, mark};
 use crate::peer::{Kind, MeshIx, OwedJoin, PeerConn};
 use crate::rows::{PeerStateRow, StoreOp, Told};
 use crate::shard::{Shard, Turn};
+use crate::time::Wall;
 use crate::wire::frames;
 
 /// What is told of a lease that ended, when its row says so.
@@ -35,7 +36,7 @@ impl Shard {
     /// A broker-made push, encoded once.
     pub(crate) fn system_push<T: Serialize>(
         &self,
-        t: &Turn<'_>,
+        created_at: Wall,
         message_id: &str,
         (mesh, event): (MeshIx, &str),
         event_data: T,
@@ -50,7 +51,7 @@ impl Shard {
             priority: "low",
             nonce: "",
             ciphertext: "",
-            created_at: t.now.wall,
+            created_at,
         })
     }
 
@@ -70,15 +71,22 @@ impl Shard {
         };
         let Some(owed) = peer.owed.take() else { return };
         mark(Mark::JoinTold);
-        let frame = owed.frame.or_else(|| self.join_frame(t, slot, None));
-        let (Some(frame), Some(peer)) = (frame, self.peers.get_slot(slot)) else {
+        let Some(peer) = self.peers.get_slot(slot) else {
             return;
+        };
+        let (frame, again) = match *owed {
+            OwedJoin::Joined | OwedJoin::Perhaps => (self.join_frame(peer, None), true),
+            OwedJoin::Returned(frame) => (frame, false),
         };
         let id = peer.presence_id().to_owned();
         let (mesh, who) = (peer.mesh, subject(peer, peer.order));
         let joined = self.tell_join(t, mesh, id, (who, frame));
         if let Some(peer) = self.peers.get_slot_mut(slot) {
             peer.joined = joined.into();
+        }
+        // A return can not: what its member had saved is not kept.
+        if let Some(found) = self.mesh_mut(mesh).filter(|_| again) {
+            found.log.present(joined, slot);
         }
     }
 
@@ -96,26 +104,29 @@ impl Shard {
         at
     }
 
-    /// Owes others the join of a session, as it is now; `saved` is what its member had saved.
-    pub(crate) fn owe_join(&mut self, t: &Turn<'_>, slot: u32, saved: Option<&PeerStateRow>) {
-        let frame = self.join_frame(t, slot, saved);
+    /// Owes others the join of a session; `saved` is what its member had saved.
+    pub(crate) fn owe_join(&mut self, slot: u32, saved: Option<&PeerStateRow>) {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        let owed = if saved.is_some() {
+            OwedJoin::Returned(self.join_frame(peer, saved))
+        } else {
+            OwedJoin::Joined
+        };
         if let Some(peer) = self.peers.get_slot_mut(slot) {
-            peer.owed = Some(Box::new(OwedJoin { frame }));
+            peer.owed = Some(Box::new(owed));
         }
     }
 
-    pub(crate) fn join_frame(
-        &self,
-        t: &Turn<'_>,
-        slot: u32,
-        saved: Option<&PeerStateRow>,
-    ) -> Option<Bytes> {
+    /// What others are told of a join. It shows the session as it is now: it is written anew each
+    /// time that somebody is to be told.
+    pub(crate) fn join_frame(&self, peer: &PeerConn, saved: Option<&PeerStateRow>) -> Bytes {
         let event = if saved.is_some() {
             "peer_returned"
         } else {
             "peer_joined"
         };
-        let peer = self.peers.get_slot(slot)?;
         let message_id = news_id(peer.presence_id(), "joined", None);
         let data = frames::PeerEvent {
             name: peer.name(),
@@ -124,7 +135,24 @@ impl Shard {
             last_seen_at: saved.map(|row| row.last_seen_at),
             summary: saved.and_then(|row| row.last_summary.as_deref()),
         };
-        Some(self.system_push(t, &message_id, (peer.mesh, event), data))
+        self.system_push(peer.connected_at, &message_id, (peer.mesh, event), data)
+    }
+
+    /// A lease ended: until nobody can be told of its join any more, the log keeps what it can no
+    /// longer write anew.
+    pub(crate) fn keep_join(&mut self, gone: &PeerConn) {
+        let Some(at) = gone.joined.at() else { return };
+        if self
+            .mesh(gone.mesh)
+            .is_none_or(|mesh| !mesh.log.is_present(at))
+        {
+            return;
+        }
+        let (who, ended) = (subject(gone, gone.order), None);
+        let kept = Kept::said(What::Joined { who, ended }, self.join_frame(gone, None));
+        if let Some(found) = self.mesh_mut(gone.mesh) {
+            found.log.keep(at, kept);
+        }
     }
 
     /// Notes the join of a new session.
@@ -153,10 +181,14 @@ impl Shard {
     /// What others are to be told of a session that has left every index already: the end, and
     /// the join if it ends before that was told.
     pub(crate) fn farewell(&self, t: &Turn<'_>, gone: &PeerConn, ended: Position) -> Farewell {
-        let owed = gone.owed.as_ref();
-        let join = owed.and_then(|owed| {
+        let join = gone.owed.as_deref().and_then(|owed| {
             mark(Mark::LeftUntold);
-            Some((subject(gone, gone.order), owed.frame.clone()?))
+            let frame = match owed {
+                OwedJoin::Joined => self.join_frame(gone, None),
+                OwedJoin::Returned(frame) => frame.clone(),
+                OwedJoin::Perhaps => return None,
+            };
+            Some((subject(gone, gone.order), frame))
         });
         let pubkey = self.public_key(gone);
         let frame = self.leave_frame(t, gone.mesh, (gone.presence_id(), gone.name()), pubkey);
@@ -185,7 +217,8 @@ impl Shard {
             last_seen_at: None,
             summary: None,
         };
-        self.system_push(t, &news_id(id, "left", None), (mesh, "peer_left"), data)
+        let message_id = news_id(id, "left", None);
+        self.system_push(t.now.wall, &message_id, (mesh, "peer_left"), data)
     }
 
     /// The end of a lease is durable.
@@ -215,9 +248,9 @@ impl Shard {
         let slots = self.present_in(mesh);
         let owing = |slot: &u32| {
             let peer = self.peers.get_slot(*slot);
-            let owed = peer.and_then(|peer| peer.owed.as_ref());
+            let owed = peer.and_then(|peer| peer.owed.as_deref());
             // One restored after a crash is told of when it comes back.
-            owed.is_some_and(|owed| owed.frame.is_some())
+            owed.is_some_and(|owed| !matches!(owed, OwedJoin::Perhaps))
         };
         let owing: Vec<u32> = slots.filter(owing).collect();
         for slot in owing {
@@ -290,7 +323,7 @@ impl Shard {
             summary: None,
         };
         let message_id = news_id(peer.presence_id(), "shown", Some(at));
-        let frame = self.system_push(t, &message_id, (peer.mesh, event), data);
+        let frame = self.system_push(t.now.wall, &message_id, (peer.mesh, event), data);
         let (order, superseded) = (peer.order, None);
         Some((peer.mesh, (What::Visibility { order, superseded }, frame)))
     }

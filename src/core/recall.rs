@@ -1,14 +1,11 @@
 //! What a mesh said before this process began: its log, put together again from the rows, so that
 //! those who come back have missed nothing; and the cursors that the rows keep for it.
 
-use bytes::Bytes;
-
 use crate::ids::Position;
 use crate::limits::CURSOR_NOTED;
-use crate::log::{Subject, What};
+use crate::log::{Kept, Subject, What};
 use crate::marks::{Mark, mark};
 use crate::peer::{Kind, MeshIx};
-use crate::presence::subject;
 use crate::rows::{EndedRow, LogRow, MessageRow, SentRow, StoreOp};
 use crate::shard::{Shard, Turn};
 use crate::time::{Mono, Now, Wall};
@@ -19,20 +16,18 @@ impl Shard {
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let (mesh, who, then) = (peer.mesh, subject(peer, peer.order), peer.connected_at);
+        let (mesh, then) = (peer.mesh, peer.connected_at);
         let news = |at: Option<Position>| at.filter(|at| *at > heard);
         let (joined, shown) = (news(peer.joined.at()), news(peer.shown.at()));
         if let Some(at) = joined {
-            let entry = self.join_frame(t, slot, None).map(|frame| {
-                let ended = None;
-                (What::Joined { who, ended }, frame)
-            });
-            self.recall(t.now, mesh, (then, at), entry);
+            self.recall(t.now, mesh, (then, at), Kept::Present(slot));
         }
         if let Some(at) = shown {
             let news = self.visibility_news(t, slot, at);
             // When it was is not in the row; no longer ago than it joined.
-            self.recall(t.now, mesh, (t.now.wall, at), news.map(|(_, entry)| entry));
+            if let Some((_, (what, frame))) = news {
+                self.recall(t.now, mesh, (t.now.wall, at), Kept::said(what, frame));
+            }
         }
     }
 
@@ -71,8 +66,8 @@ impl Shard {
         let joined = row.joined;
         match row.left {
             Some(at) => {
-                let entry = Some((What::Left { who, joined }, frame));
-                self.recall(t.now, mesh, (row.ended_at, at), entry);
+                let kept = Kept::said(What::Left { who, joined }, frame);
+                self.recall(t.now, mesh, (row.ended_at, at), kept);
             }
             None => {
                 mark(Mark::LeaveRecalled);
@@ -90,8 +85,8 @@ impl Shard {
         };
         mark(Mark::SaidRecalled);
         let frame = self.push_frame(mesh, row, None);
-        let entry = Some((What::message(row, sender), frame));
-        self.recall(now, mesh, (row.created_at, at), entry);
+        let kept = Kept::said(What::message(row, sender), frame);
+        self.recall(now, mesh, (row.created_at, at), kept);
     }
 
     /// Everything that is known of a mesh's log is there, and who will come for it.
@@ -130,19 +125,13 @@ impl Shard {
         recent
     }
 
-    fn recall(
-        &mut self,
-        now: Now,
-        mesh: MeshIx,
-        (then, at): (Wall, Position),
-        entry: Option<(What, Bytes)>,
-    ) {
+    fn recall(&mut self, now: Now, mesh: MeshIx, (then, at): (Wall, Position), kept: Kept) {
         if !self.recalls(now, then, (mesh, at)) {
             return;
         }
         let since = Mono(now.mono.0.saturating_sub(now.wall.since(then).0));
-        if let (Some(found), Some(entry)) = (self.mesh_mut(mesh), entry) {
-            found.log.restore(since, at, entry);
+        if let Some(found) = self.mesh_mut(mesh) {
+            found.log.restore(since, at, kept);
         }
     }
 

@@ -60,7 +60,7 @@ impl Shard {
     }
 
     fn record_join(&mut self, t: &mut Turn<'_>, handle: PeerHandle, saved: Option<&PeerStateRow>) {
-        self.owe_join(t, handle.slot, saved);
+        self.owe_join(handle.slot, saved);
         self.persist_presence(t, handle.slot);
         if let Some(peer) = self.peers.get(handle) {
             self.audit_joined(t, peer, saved.is_some());

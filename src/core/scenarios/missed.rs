@@ -101,6 +101,31 @@ fn joins_and_leaves_are_the_net_difference() {
 }
 
 #[test]
+fn a_join_told_late_shows_the_session_as_it_is_then() {
+    let (mut world, alice, bob, _) = three();
+    world.close(bob, Closing::Abrupt);
+    let dave = world.join(launched(3, 33, "stays"));
+    world.write(dave, &json!({"type": "join_group", "name": "late"}));
+    let joins = |world: &World, conn| -> Vec<Value> {
+        let frames = world.frames(conn).into_iter();
+        frames.filter(|f| f["event"] == "peer_joined").collect()
+    };
+    let told = joins(&world, alice).pop().unwrap();
+    let back = world.join(launched(2, 21, "b"));
+    let told_late = joins(&world, back).pop().unwrap();
+    for same in ["messageId", "createdAt"] {
+        assert_eq!(told_late[same], told[same]);
+    }
+    assert_eq!(told["eventData"]["groups"], json!([]));
+    assert_eq!(told_late["eventData"]["groups"], json!([{"name": "late"}]));
+    // It ends before it is confirmed: the log keeps what it can no longer write anew.
+    world.write(dave, &json!({"type": "goodbye"}));
+    world.close(back, Closing::Abrupt);
+    let back = world.join(launched(2, 21, "b"));
+    assert_eq!(heard(&world, back), ["peer_left"]);
+}
+
+#[test]
 fn a_leave_of_who_was_there_is_told_at_the_return() {
     let (mut world, alice, bob, carol) = three();
     world.close(carol, Closing::Abrupt);

@@ -110,7 +110,9 @@ impl Oracle {
                 let size = self.messages[index].size;
                 (size, size + 3_000)
             }
-            What::Joined | What::Left | What::Shown(_) => (150, 3_000),
+            // The news of who is there is written anew, and not kept.
+            What::Joined => (0, 3_000),
+            What::Left | What::Shown(_) => (150, 3_000),
         };
         let now = self.mono();
         let limits = self.plan.swarm.config.log;
