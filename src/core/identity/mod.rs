@@ -1,7 +1,6 @@
 //! Who somebody is: ed25519 keys, what they sign, and whether a signature holds.
 //!
-//! Pure: keys are made from seeds the caller brings, and batch verification draws its
-//! coefficients from the signatures themselves. No rule about who may do what lives here.
+//! Pure: keys are made from seeds the caller brings. No rule about who may do what lives here.
 
 mod keys;
 mod resume;
@@ -11,4 +10,4 @@ mod verify;
 pub use keys::{KeyPair, Signature};
 pub use resume::{Attached, Identity, ResumeKey, Unfit};
 pub use signing::{AttestationText, HelloText, SessionHelloText};
-pub use verify::{BATCH_MAX, BATCH_MIN, Check, verify, verify_all};
+pub use verify::verify;
