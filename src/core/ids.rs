@@ -44,7 +44,8 @@ pub struct Position(pub u64);
 impl Position {
     /// Where a process begins to count whose first message gets `seq`: sequences of two boots
     /// are at least 2^28 apart, so that each boot has 2^40 places of its own.
-    pub(crate) fn first(seq: Seq) -> Self {
+    #[must_use]
+    pub fn first(seq: Seq) -> Self {
         Self(seq.0.saturating_mul(4096))
     }
 }

@@ -8,10 +8,9 @@ use crate::effect::Close;
 use crate::event::{Event, LeaseEnd};
 use crate::ids::{ConnId, PeerHandle};
 use crate::input::Closing;
-use crate::limits::BOOT_EPOCHS_MAX;
 use crate::marks::{Mark, mark};
 use crate::peer::{Kind, Lease, PeerConn};
-use crate::rows::{EndedRow, PresenceRow, StoreOp};
+use crate::rows::{EndedRow, PresenceRow, Restart, StoreOp};
 use crate::shard::{Shard, Timer, Turn};
 use crate::time::{Millis, Mono};
 
@@ -300,27 +299,16 @@ impl Shard {
 
     /// boot -> Grace: a row that was not disconnected becomes a lease again, told to nobody.
     pub(crate) fn restore(&mut self, t: &mut Turn<'_>, row: PresenceRow) {
-        // No lease has more left than it was given, whatever became of the clock.
-        let remaining = row
-            .lease_until
-            .map_or(Millis(0), |until| until.since(t.now.wall))
-            .min(self.config.grace_of(row.grace));
-        // A lease that nobody claims is not extended for ever (design.md §6). Starts that ended
-        // before they could write it down have not extended it.
-        let never = row.lease_until.is_none();
-        let left = if never || row.boot_epochs <= BOOT_EPOCHS_MAX {
-            remaining.max(self.config.restart_grace)
-        } else {
+        if !Restart::extends(&row) {
             mark(Mark::BootEpochsSpent);
-            remaining
-        };
-        let until = t.now.mono.after(left);
+        }
+        let restart = Restart::new(&self.config, t.now.wall, self.booted);
+        let until = t.now.mono.after(restart.left(&row));
         let peer = match self.peer_of_row(t, row, until) {
             Ok(peer) => peer,
             Err(row) => return self.not_restored(t, &row),
         };
         mark(Mark::Restored);
-        let id = peer.presence_id().to_owned();
         let handle = self.enter(t, peer);
         let Some(peer) = self.peers.get_mut(handle) else {
             return;
@@ -332,13 +320,5 @@ impl Shard {
             let due = t.now.mono.after(left);
             peer.working_timer = Some(self.wheel.insert(due, Timer::Working(handle.slot)));
         }
-        t.persist(StoreOp::PresenceGrace {
-            id,
-            until: t.now.wall.after(left),
-            last_ping_at: t.now.wall_at(peer.last_seen),
-            cursor: peer.cursor,
-            heard: peer.heard,
-            known: peer.known,
-        });
     }
 }

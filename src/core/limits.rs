@@ -151,11 +151,14 @@ impl Config {
     /// The grace of a session that asks for `wanted`.
     #[must_use]
     pub fn grace_of(&self, wanted: Option<Millis>) -> Millis {
-        let most = self.max_grace.max(self.grace);
-        wanted.map_or(self.grace, |wanted| {
-            wanted.max(GRACE_MIN.min(self.grace)).min(most)
-        })
+        grace_within(wanted, self.grace, self.max_grace)
     }
+}
+
+/// What becomes of a wish for `wanted` where the default is `grace` and the most is `max_grace`.
+pub(crate) fn grace_within(wanted: Option<Millis>, grace: Millis, max_grace: Millis) -> Millis {
+    let most = max_grace.max(grace);
+    wanted.map_or(grace, |wanted| wanted.max(GRACE_MIN.min(grace)).min(most))
 }
 
 impl Default for Config {

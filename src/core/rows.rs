@@ -6,8 +6,10 @@ use crate::mint::MessageId;
 use crate::time::{Millis, Wall};
 
 mod ops;
+mod restart;
 
 pub use ops::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, Told};
+pub use restart::Restart;
 
 /// `[{name, role?}]`: a group a session belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

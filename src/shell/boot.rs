@@ -1,14 +1,14 @@
 //! Starting and stopping: the store, the loops, the listeners, in that order and back.
 //!
 //! 1. Bind, so that a port in use changes nothing on disk.
-//! 2. Open the store, bind the admin socket, and only then count the boot and read what the last
-//!    process left.
-//! 3. Start the loops; each gives its rows to its shard.
+//! 2. Open the store, bind the admin socket, and only then count the boot.
+//! 3. Start the loops, and read what the last process left; each loop gives its rows to its shard
+//!    while the next ones are read.
 //! 4. Only then listen.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -17,17 +17,17 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::control::Control;
-use super::limits::{BACKLOG, RESERVED_DESCRIPTORS, RESERVED_PER_LOOP, UNACKED_MIN};
+use super::limits::{BACKLOG, BOOT_BATCHES, RESERVED_DESCRIPTORS, RESERVED_PER_LOOP, UNACKED_MIN};
 use super::listen;
-use super::loop_thread::{LoopStart, run_loop};
+use super::loop_thread::{LoopStart, Rows, run_loop};
 use super::message::Message;
 use super::runtime::Driver;
 use super::shared::{Shared, Sink, lanes};
 use crate::admin::{self, AdminServer, AdminSocket};
 use crate::config::ServeConfig;
-use crate::core::ids::home_of;
-use crate::core::rows::BootRow;
-use crate::store::{BootError, BootImage, OpenError, Store};
+use crate::core::ids::{Position, Seq, home_of};
+use crate::core::rows::{BootRow, Restart, StoreOp};
+use crate::store::{BootError, Image, OpenError, Store};
 
 /// Forces the epoll driver when set to `epoll`.
 const DRIVER: &str = "HOLDFAST_DRIVER";
@@ -138,17 +138,13 @@ impl Server {
         let path = admin::socket_path(&config.db);
         let admin_socket =
             AdminSocket::bind(path.clone()).map_err(|source| StartError::Admin { path, source })?;
-        let image = store.boot(config.core.log)?;
+        let first_seq = store.next_seq()?;
         let driver = Driver::choose(wish);
         if driver == Driver::Epoll && wish.is_none() {
             tracing::warn!("io_uring is not available here; epoll is used instead");
         }
         let lanes = lanes(count)?;
         let (notify, notices) = mpsc::channel();
-        store.start(Arc::new(Sink {
-            lanes: Arc::clone(&lanes),
-            notify: notify.clone(),
-        }));
         let admin_store = store.admin();
         let shared = Arc::new(Shared::new(lanes, driver, store, &config, sockets_max));
         let control = Control::new(Arc::clone(&shared), admin_store, address);
@@ -160,10 +156,10 @@ impl Server {
             notices,
             notify,
         };
-        let leases = image.rows.len();
         let clones = listeners.iter().map(std::net::TcpListener::try_clone);
         let clones = clones.collect::<Result<Vec<_>, _>>()?;
-        server.start_loops(&config, image, listeners)?;
+        let rows = server.start_loops(&config, first_seq, listeners)?;
+        let image = server.restore(&config, first_seq, rows)?;
         for listener in &clones {
             rustix::net::listen(listener, BACKLOG).map_err(|e| unheard(e.into()))?;
         }
@@ -171,28 +167,24 @@ impl Server {
             lane.deliver(Message::Listen).ok();
         }
         server.admin = Some(admin::serve(server.control(), admin_socket)?);
-        tracing::info!(%address, loops = count, driver = driver.name(), rows = leases, "listening");
+        tracing::info!(%address, loops = count, driver = driver.name(), rows = image.rows, "listening");
         Ok(server)
     }
 
+    /// Starts the loops, and gives for each where its rows go.
     fn start_loops(
         &mut self,
         config: &ServeConfig,
-        image: BootImage,
+        first_seq: Seq,
         listeners: Vec<std::net::TcpListener>,
-    ) -> Result<(), StartError> {
-        let mut rows = partition(image.rows, listeners.len());
+    ) -> Result<Vec<SyncSender<Rows>>, StartError> {
+        let mut homes = Vec::new();
         for (index, listener) in (0..).zip(listeners) {
             let mut seed = [0; 32];
             getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
-            let store = self
-                .shared
-                .store
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            let Some(store) = store.as_ref().map(|store| store.client(index)) else {
-                return Err(StartError::LoopDied);
-            };
+            let store = self.with_store(|store| store.client(index))?;
+            let (home, rows) = mpsc::sync_channel(BOOT_BATCHES);
+            homes.push(home);
             let start = LoopStart {
                 index,
                 shared: Arc::clone(&self.shared),
@@ -200,13 +192,42 @@ impl Server {
                 core: config.core.clone(),
                 max_frame_bytes: config.max_frame_bytes,
                 seed,
-                first_seq: image.next_seq,
-                rows: rows.pop().unwrap_or_default(),
+                first_seq,
+                rows,
                 listener,
                 notify: self.notify.clone(),
             };
             let thread = thread::Builder::new().name(format!("holdfast-{index}"));
             self.threads.push(thread.spawn(|| run_loop(start))?);
+        }
+        Ok(homes)
+    }
+
+    /// Reads what the last process left and waits until the loops have it.
+    fn restore(
+        &self,
+        config: &ServeConfig,
+        first_seq: Seq,
+        homes: Vec<SyncSender<Rows>>,
+    ) -> Result<Image, StartError> {
+        let ways = homes.clone();
+        let deliver = move |rows| {
+            for (way, rows) in ways.iter().zip(partition(rows, ways.len())) {
+                // Waits for a loop that is behind; one that has ended has said why.
+                way.send(Rows::Some(rows)).ok();
+            }
+        };
+        let sink = Arc::new(Sink {
+            lanes: Arc::clone(&self.shared.lanes),
+            notify: self.notify.clone(),
+        });
+        let image = self.with_store(|store| {
+            let image = store.boot(config.core.log, deliver)?;
+            store.start(sink);
+            Ok::<_, StartError>(image)
+        })??;
+        for home in homes {
+            home.send(Rows::End).ok();
         }
         for _ in 0..self.threads.len() {
             match self.notices.recv() {
@@ -215,7 +236,16 @@ impl Server {
                 Ok(Notice::Died) | Err(_) => return Err(StartError::LoopDied),
             }
         }
-        Ok(())
+        let now = self.shared.clock.now();
+        let restart = Restart::new(&config.core, now.wall, Position::first(first_seq));
+        self.with_store(|store| store.client(0).persist(StoreOp::Restarted(restart), None))?;
+        Ok(image)
+    }
+
+    fn with_store<T>(&self, work: impl FnOnce(&Store) -> T) -> Result<T, StartError> {
+        let store = self.shared.store.read();
+        let store = store.unwrap_or_else(PoisonError::into_inner);
+        store.as_ref().map(work).ok_or(StartError::LoopDied)
     }
 
     /// Where it listens; tells the port when 0 was asked for.
@@ -325,8 +355,11 @@ impl StopSignals {
     }
 }
 
-/// Every row to the home of its mesh, in order; the last element is loop 0's.
+/// By the home of their mesh, in order.
 fn partition(rows: Vec<BootRow>, shards: usize) -> Vec<Vec<BootRow>> {
+    if shards == 1 {
+        return vec![rows];
+    }
     let count = u16::try_from(shards).unwrap_or(u16::MAX);
     let mut homes: Vec<Vec<BootRow>> = (0..shards).map(|_| Vec::new()).collect();
     for row in rows {
@@ -352,7 +385,6 @@ fn partition(rows: Vec<BootRow>, shards: usize) -> Vec<Vec<BootRow>> {
             home.push(row);
         }
     }
-    homes.reverse();
     homes
 }
 

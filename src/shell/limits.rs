@@ -26,6 +26,9 @@ pub(super) const HELLO_BYTES_MAX: usize = 128 * 1024;
 /// their turn.
 pub(super) const READ_BYTES: usize = 64 * 1024;
 
+/// Batches of rows that a start may have read before a loop has made leases of them.
+pub(super) const BOOT_BATCHES: usize = 4;
+
 /// Sockets served in one turn, which end together: what they make the loop write goes out then.
 pub(super) const POLLED_PER_TURN: usize = 64;
 

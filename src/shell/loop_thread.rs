@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 
 use rustix::net::{Shutdown, shutdown};
@@ -23,6 +23,14 @@ use crate::core::rows::BootRow;
 use crate::core::shard::{Place, Shard};
 use crate::store::StoreClient;
 
+/// What the last process left, as it is read.
+pub(super) enum Rows {
+    /// To be given to the shard.
+    Some(Vec<BootRow>),
+    /// That was all, and the store takes what the shard made of it.
+    End,
+}
+
 /// What a loop starts with.
 pub(super) struct LoopStart {
     pub(super) index: u16,
@@ -32,7 +40,7 @@ pub(super) struct LoopStart {
     pub(super) max_frame_bytes: usize,
     pub(super) seed: [u8; 32],
     pub(super) first_seq: Seq,
-    pub(super) rows: Vec<BootRow>,
+    pub(super) rows: mpsc::Receiver<Rows>,
     /// Bound, not yet listening.
     pub(super) listener: TcpListener,
     pub(super) notify: Sender<Notice>,
@@ -75,7 +83,9 @@ async fn run(start: LoopStart) -> io::Result<()> {
     let notify = start.notify.clone();
     let poller = Poller::new()?;
     let polled_set = poller.polled()?;
-    let lp = build(start, poller);
+    let Some(lp) = build(start, poller) else {
+        return Ok(());
+    };
     let timer = monoio::spawn(Rc::clone(&lp).run_timer());
     monoio::spawn(poller::run(Rc::clone(&lp), polled_set));
     notify.send(Notice::Ready).ok();
@@ -120,8 +130,9 @@ async fn run(start: LoopStart) -> io::Result<()> {
     Ok(())
 }
 
-/// Builds the shard in its own thread, and gives it what the last process left.
-pub(super) fn build(start: LoopStart, poller: Poller) -> Rc<Loop> {
+/// Builds the shard in its own thread, and gives it what the last process left; None if that cannot
+/// be read to its end, of which whoever starts the loops knows more.
+pub(super) fn build(start: LoopStart, poller: Poller) -> Option<Rc<Loop>> {
     let count = u16::try_from(start.shared.lanes.len()).unwrap_or(u16::MAX);
     let place = Place {
         index: start.index,
@@ -137,10 +148,12 @@ pub(super) fn build(start: LoopStart, poller: Poller) -> Rc<Loop> {
         store: start.store,
         poller,
     }));
-    lp.turn(|reactor| {
-        for row in start.rows {
-            reactor.drive(Input::Boot(row));
-        }
-    });
-    lp
+    while let Rows::Some(rows) = start.rows.recv().ok()? {
+        lp.turn(|reactor| {
+            for row in rows {
+                reactor.drive(Input::Boot(row));
+            }
+        });
+    }
+    Some(lp)
 }

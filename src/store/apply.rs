@@ -9,7 +9,7 @@ use super::audit::Chains;
 use super::encode;
 use crate::core::ids::{PubKey, Seq};
 use crate::core::rows::{
-    MessageRow, PeerStateRow, PresenceRow, StoreAnswer, StoreOp, StoreQuery, Told,
+    MessageRow, PeerStateRow, PresenceRow, Restart, StoreAnswer, StoreOp, StoreQuery, Told,
 };
 use crate::core::time::Wall;
 
@@ -23,7 +23,9 @@ pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rus
         StoreOp::PresenceGrace { id, until, last_ping_at, cursor, heard, known } => conn
             .prepare_cached(
                 "UPDATE presence SET lease_until = ?2, last_ping_at = ?3, cursor_pos = ?4,
-                    heard_pos = ?5, known_pos = ?6 WHERE id = ?1",
+                    heard_pos = ?5, known_pos = ?6,
+                    lease_boot = (SELECT coalesce(max(id), 0) FROM boot)
+                 WHERE id = ?1",
             )?
             .execute(params![
                 id,
@@ -46,6 +48,7 @@ pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rus
             .execute(params![id, at.0, encode::position(*ended)?])
             .map(|_| 0),
         StoreOp::PresenceTold { id, told } => presence_told(conn, id, *told).map(|()| 0),
+        StoreOp::Restarted(start) => restarted(conn, start).map(|()| 0),
         StoreOp::PeerStatePut(row) => peer_state_put(conn, row).map(|()| 0),
         StoreOp::MessageInsert { row, audit } => {
             // If the row is refused, nothing is audited; an audit entry has nothing to be refused.
@@ -81,6 +84,23 @@ fn presence_told(conn: &Connection, id: &str, told: Told) -> rusqlite::Result<()
         .map(drop)
 }
 
+/// What this start grants goes into its own row. Nothing if there is none: a store that was never
+/// booted.
+fn restarted(conn: &Connection, start: &Restart) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE boot SET restored_at = ?1, grace = ?2, max_grace = ?3, restart_grace = ?4,
+            heard_pos = ?5 WHERE id = (SELECT max(id) FROM boot)",
+    )?
+    .execute(params![
+        start.at.0,
+        encode::millis(start.grace),
+        encode::millis(start.max_grace),
+        encode::millis(start.restart_grace),
+        encode::position(start.heard)?,
+    ])
+    .map(drop)
+}
+
 fn fewer(rows: usize) -> i64 {
     i64::try_from(rows).map_or(0, |rows| -rows)
 }
@@ -91,13 +111,13 @@ fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
         "INSERT INTO presence (id, mesh_id, member_id, session_id, session_pubkey, role,
             display_name, pid, cwd, hostname, peer_type, channel, model, status, status_source,
             status_updated_at, summary, groups, visible, profile, connected_at, last_ping_at,
-            lease_until, generation, attested_until, boot_epochs, boot, grace, began_pos,
+            lease_until, generation, attested_until, boot_epochs, boot, lease_boot, grace, began_pos,
             joined_pos, shown_pos, cursor_pos, heard_pos, known_pos, disconnected_at)
          VALUES (:id, :mesh_id, :member_id, :session_id, :session_pubkey, :role, :display_name,
             :pid, :cwd, :hostname, :peer_type, :channel, :model, :status, :status_source,
             :status_at, :summary, :groups, :visible, :profile, :connected_at, :last_ping_at,
             :lease_until, :generation, :attested_until, :boot_epochs,
-            (SELECT coalesce(max(id), 0) FROM boot), :grace, :began, :joined, :shown, :cursor,
+            (SELECT coalesce(max(id), 0) FROM boot), (SELECT coalesce(max(id), 0) FROM boot), :grace, :began, :joined, :shown, :cursor,
             :heard, :known, NULL)
          ON CONFLICT (id) DO UPDATE SET mesh_id = excluded.mesh_id, member_id = excluded.member_id,
             session_id = excluded.session_id, session_pubkey = excluded.session_pubkey,
@@ -109,7 +129,8 @@ fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
             groups = excluded.groups, visible = excluded.visible, profile = excluded.profile,
             connected_at = excluded.connected_at, last_ping_at = excluded.last_ping_at,
             lease_until = excluded.lease_until, generation = excluded.generation,
-            attested_until = excluded.attested_until, boot_epochs = excluded.boot_epochs, boot = excluded.boot,
+            attested_until = excluded.attested_until, boot_epochs = excluded.boot_epochs,
+            boot = excluded.boot, lease_boot = excluded.lease_boot,
             grace = excluded.grace, began_pos = excluded.began_pos,
             joined_pos = excluded.joined_pos, shown_pos = excluded.shown_pos,
             cursor_pos = excluded.cursor_pos, heard_pos = excluded.heard_pos,
@@ -143,7 +164,7 @@ fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
         ":generation": row.generation,
         ":attested_until": row.attested_until.map(|until| until.0),
         ":boot_epochs": row.boot_epochs,
-        ":grace": row.grace.map(|grace| i64::try_from(grace.0).unwrap_or(i64::MAX)),
+        ":grace": row.grace.map(encode::millis),
         ":began": encode::position(row.began)?,
         ":joined": row.joined.map(encode::position).transpose()?,
         ":shown": row.shown.map(encode::position).transpose()?,

@@ -59,6 +59,7 @@ pub(super) fn in_effect(op: &StoreOp) -> bool {
         | StoreOp::PresenceEnd { .. }
         | StoreOp::PresenceCursor { .. }
         | StoreOp::PresenceTold { .. }
+        | StoreOp::Restarted(_)
         | StoreOp::PeerStatePut(_)
         | StoreOp::MessageDelivered { .. }
         | StoreOp::MessageAcked { .. }
@@ -124,7 +125,8 @@ impl Later {
             StoreOp::PeerStatePut(row) => !self
                 .saved
                 .insert((row.mesh_id.clone(), row.member_id.clone())),
-            StoreOp::MessageInsert { .. }
+            StoreOp::Restarted(_)
+            | StoreOp::MessageInsert { .. }
             | StoreOp::MessageDelivered { .. }
             | StoreOp::MessageAcked { .. }
             | StoreOp::Audit(_)

@@ -10,7 +10,7 @@ use super::{apply, encode};
 use crate::core::identity::ResumeKey;
 use crate::core::ids::{Position, PubKey, Seq};
 use crate::core::limits::{LogLimits, REPEATS_MAX};
-use crate::core::rows::{BootRow, LogRow, MailboxRow, PresenceRow, SentRow, StoreFailure};
+use crate::core::rows::{BootRow, LogRow, MailboxRow, PresenceRow, Restart, SentRow, StoreFailure};
 use crate::core::time::Wall;
 
 /// Sequences are given out in memory and a message is pushed before its row is durable, so the
@@ -21,18 +21,24 @@ use crate::core::time::Wall;
 pub(super) const SEQ_STRIDE: u64 = 1 << 28;
 
 /// Ended presences given to the shards: all of a day with three ends a second.
-const ENDED_MAX: usize = 1 << 18;
+const ENDED_MAX: i64 = 1 << 18;
 
-/// Everything the shards must know.
-#[derive(Debug)]
-pub struct BootImage {
-    /// In the order in which to give them to their home shards: the key of resume tokens, meshes, members, peer states,
-    /// presences, ended presences, logs, sends, mailboxes. A presence's `boot_epochs` counts this boot already.
-    pub rows: Vec<BootRow>,
-    /// The sequence of the next message: above every row, also of those since deleted.
-    pub next_seq: Seq,
+/// Rows given at a time.
+const BATCH: usize = 256;
+
+/// Takes the rows as they are read, in the order in which to give them to their home shards: the
+/// key of resume tokens, meshes, members, peer states, presences, ended presences, logs, sends,
+/// mailboxes. A presence is as the starts since it was written have left it, and its `boot_epochs`
+/// count this boot already.
+pub(super) type Deliver<'a> = &'a mut (dyn FnMut(Vec<BootRow>) + 'a);
+
+/// What has been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// Rows given.
+    pub rows: usize,
     /// Rows that could not be understood and were left out (each is logged).
-    pub skipped: u64,
+    pub skipped: usize,
 }
 
 /// Why there is no image.
@@ -54,53 +60,44 @@ pub enum BootError {
     Stopped,
 }
 
-/// Counts the boot and reads the image, in one transaction: a boot that fails is not counted.
-pub(super) fn read(conn: &mut Connection, log: &LogLimits) -> rusqlite::Result<BootImage> {
+/// Counts the boot and reads all rows, in one transaction: a boot that fails is not counted.
+pub(super) fn read(
+    conn: &mut Connection,
+    log: &LogLimits,
+    deliver: Deliver<'_>,
+) -> rusqlite::Result<Image> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let next_seq = next_seq(&tx)?;
     let boot: i64 = tx.query_row("SELECT coalesce(max(id), 0) + 1 FROM boot", [], |row| {
         row.get(0)
     })?;
-    let mut image = BootImage {
-        rows: Vec::new(),
-        next_seq,
-        skipped: 0,
-    };
-    image.rows.push(BootRow::Resume(resume_key(&tx)?));
-    image.read(&tx, "mesh", encode::MESH, "archived_at IS NULL", |row| {
+    let mut reading = Reading::new(deliver);
+    reading.give(BootRow::Resume(resume_key(&tx)?));
+    reading.read(&tx, "mesh", encode::MESH, "archived_at IS NULL", |row| {
         encode::mesh(row).map(|row| Some(BootRow::Mesh(row)))
     })?;
-    image.read(&tx, "member", encode::MEMBER, "TRUE", |row| {
+    reading.read(&tx, "member", encode::MEMBER, "TRUE", |row| {
         encode::member(row).map(|row| Some(BootRow::Member(row)))
     })?;
-    image.read(&tx, "peer_state", encode::PEER_STATE, "TRUE", |row| {
+    reading.read(&tx, "peer_state", encode::PEER_STATE, "TRUE", |row| {
         encode::peer_state(row).map(|row| Some(BootRow::PeerState(row)))
     })?;
-    let before = image.rows.len();
-    let columns = format!("{}, boot", encode::PRESENCE);
-    image.read(
-        &tx,
-        "presence",
-        &columns,
-        "disconnected_at IS NULL",
-        |row| presence(row, boot).map(|row| Some(BootRow::Presence(Box::new(row)))),
-    )?;
-    let presences = i64::try_from(image.rows.len() - before).unwrap_or(i64::MAX);
-    image.read_ended(&tx)?;
-    let meshes = image.meshes_present();
+    let (presences, meshes) = reading.read_presences(&tx, boot)?;
+    reading.read_ended(&tx)?;
     let oldest = apply::wall(&tx)?.0 - i64::try_from(log.age.0).unwrap_or(i64::MAX / 2);
     for mesh_id in meshes {
-        image.read_log(&tx, mesh_id, log, Wall(oldest))?;
+        reading.read_log(&tx, mesh_id, log, Wall(oldest))?;
     }
-    image.read_sent(&tx)?;
+    reading.read_sent(&tx)?;
     let mailboxes = "DISTINCT mesh_id, target_spec";
-    image.read(
+    reading.read(
         &tx,
         "message_queue",
         mailboxes,
         "delivered_at IS NULL",
         mailbox,
     )?;
+    let image = reading.end();
     tx.execute(
         "INSERT INTO boot (id, started_at, version, first_seq, presences)
          VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -116,13 +113,44 @@ pub(super) fn read(conn: &mut Connection, log: &LogLimits) -> rusqlite::Result<B
     Ok(image)
 }
 
-/// With the boots since it was put added to its epochs.
-fn presence(row: &Row<'_>, boot: i64) -> rusqlite::Result<PresenceRow> {
-    let mut presence = encode::presence(row)?;
-    let put: i64 = encode::Fields::after(row, encode::PRESENCE).next()?;
-    let since = u8::try_from(boot.saturating_sub(put).max(0)).unwrap_or(u8::MAX);
-    presence.boot_epochs = presence.boot_epochs.saturating_add(since);
-    Ok(presence)
+/// What earlier starts have granted, by boot, ascending.
+struct Restarts(Vec<(i64, Restart)>);
+
+impl Restarts {
+    fn read(conn: &Connection) -> rusqlite::Result<Self> {
+        let sql = format!(
+            "SELECT {}, id FROM boot WHERE restored_at IS NOT NULL ORDER BY id",
+            encode::RESTART
+        );
+        let mut statement = conn.prepare(&sql)?;
+        let restart = |row: &Row<'_>| {
+            let boot = encode::Fields::after(row, encode::RESTART).next()?;
+            Ok((boot, encode::restart(row)?))
+        };
+        statement
+            .query_map([], restart)?
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// The row of a presence as the starts since have left it, at the boot `boot`.
+    fn presence(&self, row: &Row<'_>, boot: i64) -> rusqlite::Result<PresenceRow> {
+        let mut presence = encode::presence(row)?;
+        let fields = &mut encode::Fields::after(row, encode::PRESENCE);
+        let (put, written): (i64, i64) = (fields.next()?, fields.next()?);
+        let epochs = presence.boot_epochs;
+        let at = |boot: i64| {
+            let since = u8::try_from(boot.saturating_sub(put).max(0)).unwrap_or(u8::MAX);
+            epochs.saturating_add(since)
+        };
+        let since = self.0.partition_point(|(boot, _)| *boot <= written);
+        for (boot, restart) in self.0.iter().skip(since) {
+            presence.boot_epochs = at(*boot);
+            restart.note(&mut presence);
+        }
+        presence.boot_epochs = at(boot);
+        Ok(presence)
+    }
 }
 
 /// The key of resume tokens, made at the first boot.
@@ -147,7 +175,7 @@ fn resume_key(conn: &Connection) -> rusqlite::Result<ResumeKey> {
     Ok(ResumeKey(key))
 }
 
-fn next_seq(conn: &Connection) -> rusqlite::Result<Seq> {
+pub(super) fn next_seq(conn: &Connection) -> rusqlite::Result<Seq> {
     // Retention never deletes the highest row, so this is the highest ever stored.
     let last_row: Option<i64> =
         conn.query_row("SELECT max(seq) FROM message_queue", [], |row| row.get(0))?;
@@ -174,31 +202,79 @@ fn mailbox(row: &Row<'_>) -> rusqlite::Result<Option<BootRow>> {
     Ok(target.map(|target| BootRow::Mailbox(MailboxRow { mesh_id, target })))
 }
 
-impl BootImage {
+/// Gives rows in batches as they are read.
+struct Reading<'a> {
+    deliver: Deliver<'a>,
+    batch: Vec<BootRow>,
+    image: Image,
+}
+
+impl<'a> Reading<'a> {
+    fn new(deliver: Deliver<'a>) -> Self {
+        Self {
+            deliver,
+            batch: Vec::with_capacity(BATCH),
+            image: Image::default(),
+        }
+    }
+
+    fn give(&mut self, row: BootRow) {
+        self.image.rows += 1;
+        self.batch.push(row);
+        if self.batch.len() == BATCH {
+            let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+            (self.deliver)(batch);
+        }
+    }
+
+    fn end(self) -> Image {
+        (self.deliver)(self.batch);
+        self.image
+    }
+
+    /// Everybody present; gives how many, and the meshes they are in: only they have a log.
+    fn read_presences(
+        &mut self,
+        conn: &Connection,
+        boot: i64,
+    ) -> rusqlite::Result<(i64, BTreeSet<String>)> {
+        let restarts = Restarts::read(conn)?;
+        let (mut presences, mut meshes) = (0, BTreeSet::new());
+        let columns = format!("{}, boot, lease_boot", encode::PRESENCE);
+        self.read(
+            conn,
+            "presence",
+            &columns,
+            "disconnected_at IS NULL",
+            |row| {
+                let row = restarts.presence(row, boot)?;
+                presences += 1;
+                if !meshes.contains(&row.mesh_id) {
+                    meshes.insert(row.mesh_id.clone());
+                }
+                Ok(Some(BootRow::Presence(Box::new(row))))
+            },
+        )?;
+        Ok((presences, meshes))
+    }
+
     /// The presences that ended last, oldest first: their keys are still known, and their ends may
     /// be news.
     fn read_ended(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        let before = self.rows.len();
+        let oldest: Option<(i64, i64)> = conn
+            .query_row(
+                "SELECT disconnected_at, rowid FROM presence WHERE disconnected_at IS NOT NULL
+                 ORDER BY disconnected_at DESC, rowid DESC LIMIT 1 OFFSET ?1",
+                [ENDED_MAX - 1],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()?;
+        let (at, rowid) = oldest.unwrap_or((i64::MIN, i64::MIN));
         let last =
-            format!("disconnected_at IS NOT NULL ORDER BY disconnected_at DESC LIMIT {ENDED_MAX}");
+            format!("(disconnected_at, rowid) >= ({at}, {rowid}) ORDER BY disconnected_at, rowid");
         self.read(conn, "presence", encode::ENDED, &last, |row| {
             encode::ended(row).map(|row| Some(BootRow::Ended(Box::new(row))))
-        })?;
-        self.rows[before..].reverse();
-        Ok(())
-    }
-
-    /// Meshes in which somebody is present: only they have a log.
-    fn meshes_present(&self) -> BTreeSet<String> {
-        let rows = self.rows.iter();
-        rows.filter_map(|row| {
-            if let BootRow::Presence(row) = row {
-                Some(row.mesh_id.clone())
-            } else {
-                None
-            }
         })
-        .collect()
     }
 
     /// What was said to many in a mesh, from the last backwards until the limits of its log.
@@ -232,35 +308,38 @@ impl BootImage {
             }
             said.push(BootRow::Said(Box::new(row)));
         }
-        said.reverse();
-        self.rows.append(&mut said);
-        self.rows.push(BootRow::Log(LogRow { mesh_id, since }));
+        for row in said.into_iter().rev() {
+            self.give(row);
+        }
+        self.give(BootRow::Log(LogRow { mesh_id, since }));
         Ok(())
     }
 
     /// The last sends that their senders named, oldest first.
     fn read_sent(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        let before = self.rows.len();
         let last = format!("client_message_id IS NOT NULL ORDER BY seq DESC LIMIT {REPEATS_MAX}");
         let columns = "mesh_id, sender_member_id, client_message_id";
-        self.read(conn, "message_queue", columns, &last, |row| {
+        let mut sent = Vec::new();
+        self.each(conn, "message_queue", (columns, &last), |_, row| {
             let mut fields = encode::Fields::of(row);
-            Ok(Some(BootRow::Sent(SentRow {
+            sent.push(SentRow {
                 mesh_id: fields.next()?,
                 sender_member_id: fields.next()?,
                 client_message_id: fields.next()?,
-            })))
+            });
+            Ok(())
         })?;
-        self.rows[before..].reverse();
+        for row in sent.into_iter().rev() {
+            self.give(BootRow::Sent(row));
+        }
         Ok(())
     }
 
     fn leave_out(&mut self, table: &'static str, error: &rusqlite::Error) {
-        self.skipped += 1;
+        self.image.skipped += 1;
         tracing::error!(table, %error, "a row was left out");
     }
 
-    /// One damaged row must not keep all others from their leases: it is left out.
     fn read(
         &mut self,
         conn: &Connection,
@@ -269,13 +348,28 @@ impl BootImage {
         condition: &str,
         mut decode: impl FnMut(&Row<'_>) -> rusqlite::Result<Option<BootRow>>,
     ) -> rusqlite::Result<()> {
+        self.each(conn, table, (columns, condition), |reading, row| {
+            if let Some(row) = decode(row)? {
+                reading.give(row);
+            }
+            Ok(())
+        })
+    }
+
+    /// One damaged row must not keep all others from their leases: it is left out.
+    fn each(
+        &mut self,
+        conn: &Connection,
+        table: &'static str,
+        (columns, condition): (&str, &str),
+        mut take: impl FnMut(&mut Self, &Row<'_>) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
         let sql = format!("SELECT {columns} FROM {table} WHERE {condition}");
         let mut statement = conn.prepare(&sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            match decode(row) {
-                Ok(decoded) => self.rows.extend(decoded),
-                Err(error) => self.leave_out(table, &error),
+            if let Err(error) = take(self, row) {
+                self.leave_out(table, &error);
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::core::ids::{Position, PubKey, Seq};
 use crate::core::mint::MessageId;
 use crate::core::rows::{
     EndedRow, Group, MemberRow, MeshRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority,
-    Stats, Status, StatusSource,
+    Restart, Stats, Status, StatusSource,
 };
 use crate::core::time::{Millis, Wall};
 
@@ -115,6 +115,11 @@ pub(super) fn rowid(seq: Seq) -> rusqlite::Result<i64> {
 /// A position, as its column has it.
 pub(super) fn position(position: Position) -> rusqlite::Result<i64> {
     rowid(Seq(position.0))
+}
+
+/// A span, as its column has it.
+pub(super) fn millis(span: Millis) -> i64 {
+    i64::try_from(span.0).unwrap_or(i64::MAX)
 }
 
 /// `{<pubkey>: [cap, ...]}`.
@@ -228,6 +233,20 @@ pub(super) fn presence(row: &Row<'_>) -> rusqlite::Result<PresenceRow> {
         cursor: fields.position()?,
         heard: fields.position()?,
         known: fields.position()?,
+    })
+}
+
+/// Columns of [`restart`].
+pub(super) const RESTART: &str = "restored_at, grace, max_grace, restart_grace, heard_pos";
+
+pub(super) fn restart(row: &Row<'_>) -> rusqlite::Result<Restart> {
+    let fields = &mut Fields::of(row);
+    Ok(Restart {
+        at: fields.wall()?,
+        grace: fields.count().map(Millis)?,
+        max_grace: fields.count().map(Millis)?,
+        restart_grace: fields.count().map(Millis)?,
+        heard: fields.position()?,
     })
 }
 

@@ -28,10 +28,12 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rusqlite::Connection;
+
 use crate::config::Durability;
-use crate::core::ids::Token;
+use crate::core::ids::{Seq, Token};
 use crate::core::limits::LogLimits;
-use crate::core::rows::{StoreAnswer, StoreFailure, StoreOp, StoreQuery};
+use crate::core::rows::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery};
 
 mod admin;
 mod apply;
@@ -59,7 +61,7 @@ mod writer;
 mod tests;
 
 pub use admin::{AdminError, AdminStore, ClientConfig, MeshSummary, NewMember, NewMesh};
-pub use boot::{BootError, BootImage};
+pub use boot::{BootError, Image};
 pub use gauges::{Health, HealthState};
 pub use offline::Offline;
 pub use open::OpenError;
@@ -152,20 +154,42 @@ impl Store {
         })
     }
 
-    /// Reads what the last process left, of the meshes' logs as much as `log` allows, and counts
-    /// this boot. Call once, before [`Store::start`].
+    /// The sequence of this process's first message: above every row, also of those since deleted.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn next_seq(&self) -> Result<Seq, BootError> {
+        self.reading(|conn| boot::next_seq(conn))
+    }
+
+    /// Reads what the last process left, of the meshes' logs as much as `log` allows, gives it to
+    /// `deliver` in batches as it is read, and counts this boot. Call once, before
+    /// [`Store::start`], and do not start a store that cannot be read: what was made of its first
+    /// rows must not be written down.
     ///
     /// # Errors
     /// If the file cannot be read or written.
-    pub fn boot(&self, log: LogLimits) -> Result<BootImage, BootError> {
+    pub fn boot(
+        &self,
+        log: LogLimits,
+        mut deliver: impl FnMut(Vec<BootRow>) + Send + 'static,
+    ) -> Result<Image, BootError> {
+        self.reading(move |conn| boot::read(conn, &log, &mut deliver))
+    }
+
+    /// Has the writer read something, before it writes.
+    fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, BootError> {
         let (reply, answer) = mpsc::sync_channel(1);
         let path = self.path.clone();
         let job: Job = Box::new(move |conn| {
-            let image = conn.map_err(BootError::Failing).and_then(|conn| {
-                boot::read(conn, &log).map_err(|source| BootError::Sqlite { path, source })
-            });
+            let read = conn
+                .map_err(BootError::Failing)
+                .and_then(|conn| read(conn).map_err(|source| BootError::Sqlite { path, source }));
             // The caller waits for it below, unless its thread died; then nobody cares.
-            reply.send(image).ok();
+            reply.send(read).ok();
         });
         self.shared.run(job);
         answer.recv().unwrap_or(Err(BootError::Stopped))

@@ -260,7 +260,7 @@ impl Shared {
         inbox.asleep = false;
         fresh.resize_with(inbox.lanes.len(), Lane::new);
         let started = self.started();
-        if started || inbox.closing {
+        if started {
             std::mem::swap(fresh, &mut inbox.lanes);
         }
         Inbox {
@@ -276,7 +276,8 @@ impl Shared {
         }
     }
 
-    /// Before [`Shared::start`] there are jobs only: what clients give and sweeps wait for it.
+    /// Before [`Shared::start`] there are jobs only: what clients give and sweeps wait for it, and
+    /// are dropped if it never comes.
     fn anything(&self, inbox: &Inbox) -> bool {
         let started = self.started();
         let given = inbox.sweep.is_some() || inbox.lanes.iter().any(|lane| !lane.is_empty());

@@ -13,7 +13,7 @@ use super::OpenError;
 const APPLICATION_ID: i64 = 0x4846_7374;
 
 /// Migration `n` (counted from 1) leads from version `n - 1` to `n`. Released ones never change.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5];
 
 /// Notes on the choices:
 /// - `presence`: one index on `disconnected_at` finds both what boot wants (NULL) and what
@@ -204,6 +204,18 @@ CREATE TABLE secret (
 CREATE INDEX message_to_many ON message_queue (mesh_id, position) WHERE position IS NOT NULL;
 CREATE INDEX message_by_sender ON message_queue (mesh_id, sender_member_id, client_message_id)
     WHERE client_message_id IS NOT NULL;
+";
+
+/// What a start grants to the leases it finds is in its row of `boot`, not in theirs; all NULL if it
+/// ended before it could grant anything. `presence.lease_boot` is the boot in which the row was
+/// last written as a lease: later ones have extended it since.
+const V5: &str = "
+ALTER TABLE presence ADD COLUMN lease_boot INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE boot ADD COLUMN restored_at INTEGER;
+ALTER TABLE boot ADD COLUMN grace INTEGER;
+ALTER TABLE boot ADD COLUMN max_grace INTEGER;
+ALTER TABLE boot ADD COLUMN restart_grace INTEGER;
+ALTER TABLE boot ADD COLUMN heard_pos INTEGER;
 ";
 
 fn known() -> i64 {

@@ -17,7 +17,7 @@ use crate::core::ids::{Position, PubKey, Seq, Token};
 use crate::core::limits::LogLimits;
 use crate::core::mint::Mint;
 use crate::core::rows::{
-    AuditRow, Group, MessageRow, PeerRole, PresenceRow, Priority, Status, StatusSource,
+    AuditRow, BootRow, Group, MessageRow, PeerRole, PresenceRow, Priority, Status, StatusSource,
     StoreAnswer, StoreFailure, StoreOp, StoreQuery,
 };
 use crate::core::time::{Millis, Wall};
@@ -87,6 +87,27 @@ impl CompletionSink for Recorder {
 
     fn died(&self) {
         self.1.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What the last process left.
+struct Left {
+    rows: Vec<BootRow>,
+    next_seq: Seq,
+    skipped: usize,
+}
+
+fn boot(store: &Store) -> Left {
+    let next_seq = store.next_seq().unwrap();
+    let (give, taken) = channel();
+    let deliver = move |rows: Vec<BootRow>| give.send(rows).unwrap();
+    let image = store.boot(LOG, deliver).unwrap();
+    let rows: Vec<BootRow> = taken.iter().flatten().collect();
+    assert_eq!(rows.len(), image.rows);
+    Left {
+        rows,
+        next_seq,
+        skipped: image.skipped,
     }
 }
 

@@ -77,7 +77,7 @@ impl Drop for Writer {
         }
         self.lanes.append(&mut self.shared.writer_gone());
         let left = self.lanes.len();
-        if left > 0 {
+        if left > 0 && self.shared.started() {
             tracing::error!(left, "the store ends before everything was written");
         }
         for (shard, lane) in (0_u16..).zip(self.lanes.iter_mut()) {
@@ -343,6 +343,7 @@ fn op_name(op: &StoreOp) -> &'static str {
         StoreOp::PresenceEnd { .. } => "presence_end",
         StoreOp::PresenceCursor { .. } => "presence_cursor",
         StoreOp::PresenceTold { .. } => "presence_told",
+        StoreOp::Restarted(_) => "restarted",
         StoreOp::PeerStatePut(_) => "peer_state_put",
         StoreOp::MessageInsert { .. } => "message_insert",
         StoreOp::MessageDelivered { .. } => "message_delivered",

@@ -2,7 +2,7 @@
 
 use super::{
     AuditRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
-    PresenceRow, SentRow,
+    PresenceRow, Restart, SentRow,
 };
 use crate::identity::ResumeKey;
 use crate::ids::{Position, PubKey, Seq};
@@ -87,6 +87,8 @@ pub enum StoreOp {
         /// Of what.
         told: Told,
     },
+    /// This start has made leases of all presences it found; from here on they are extended.
+    Restarted(Restart),
     /// Insert or replace a member's saved state.
     PeerStatePut(Box<PeerStateRow>),
     /// Insert a message, and its audit entry if it is accepted.

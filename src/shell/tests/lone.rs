@@ -11,7 +11,7 @@ use super::*;
 use crate::core::ids::{ConnId, Seq};
 use crate::core::limits::OUTBOUND_BYTES_MAX;
 use crate::shell::connection::Phase;
-use crate::shell::loop_thread::{LoopStart, build};
+use crate::shell::loop_thread::{LoopStart, Rows, build};
 use crate::shell::poller::Poller;
 use crate::shell::reactor::{Loop, Reactor};
 use crate::shell::runtime::{Driver, block_on};
@@ -24,7 +24,11 @@ fn alone(test: impl AsyncFnOnce(Rc<Loop>)) {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder, 1);
     let store = Store::open(&config.db, config.durability).unwrap();
-    let image = store.boot(config.core.log).unwrap();
+    let (home, rows) = mpsc::sync_channel(100);
+    let way = home.clone();
+    let deliver = move |rows| way.send(Rows::Some(rows)).unwrap();
+    store.boot(config.core.log, deliver).unwrap();
+    home.send(Rows::End).unwrap();
     let (notify, _notices) = mpsc::channel();
     let (client, lanes) = (store.client(0), lanes(1).unwrap());
     let shared = Arc::new(Shared::new(lanes, Driver::Epoll, store, &config, 10));
@@ -36,12 +40,12 @@ fn alone(test: impl AsyncFnOnce(Rc<Loop>)) {
         max_frame_bytes: config.max_frame_bytes,
         seed: [7; 32],
         first_seq: Seq(1),
-        rows: image.rows,
+        rows,
         listener: TcpListener::bind(("127.0.0.1", 0)).unwrap(),
         notify,
     };
     block_on(Driver::Epoll, async move {
-        test(build(start, Poller::new().unwrap())).await;
+        test(build(start, Poller::new().unwrap()).unwrap()).await;
     })
     .unwrap();
 }

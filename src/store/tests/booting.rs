@@ -6,7 +6,7 @@
 )]
 
 use super::*;
-use crate::core::rows::{BootRow, PeerStateRow};
+use crate::core::rows::{PeerStateRow, Restart};
 use crate::store::boot::SEQ_STRIDE;
 
 fn kinds(rows: &[BootRow]) -> String {
@@ -67,11 +67,11 @@ fn the_image_holds_what_is_present_in_order() {
     world.persist(sent(topic));
     world.store.close();
 
-    for boot in 1..=3 {
+    for count in 1..=3 {
         let store = Store::open(&world.path, Durability::Full).unwrap();
-        let image = store.boot(LOG).unwrap();
+        let image = boot(&store);
         assert_eq!(kinds(&image.rows), "rMmspelnnnnnbb");
-        assert_eq!(epochs(&image.rows), [("p2".to_owned(), boot)]);
+        assert_eq!(epochs(&image.rows), [("p2".to_owned(), count)]);
         assert!(image.next_seq > Seq(5));
         assert_eq!(image.skipped, 0);
         store.close();
@@ -84,33 +84,121 @@ fn the_image_holds_what_is_present_in_order() {
 fn somebody_who_attached_again_is_counted_anew() {
     let world = World::new();
     world.persist(StoreOp::PresencePut(Box::new(world.presence("p1"))));
-    assert_eq!(
-        epochs(&world.store.boot(LOG).unwrap().rows),
-        [("p1".to_owned(), 1)]
-    );
-    assert_eq!(
-        epochs(&world.store.boot(LOG).unwrap().rows),
-        [("p1".to_owned(), 2)]
-    );
+    assert_eq!(epochs(&boot(&world.store).rows), [("p1".to_owned(), 1)]);
+    assert_eq!(epochs(&boot(&world.store).rows), [("p1".to_owned(), 2)]);
     world.persist(StoreOp::PresencePut(Box::new(world.presence("p1"))));
-    assert_eq!(
-        epochs(&world.store.boot(LOG).unwrap().rows),
-        [("p1".to_owned(), 1)]
-    );
+    assert_eq!(epochs(&boot(&world.store).rows), [("p1".to_owned(), 1)]);
+}
+
+/// What a start grants ten seconds after the last one granted something.
+fn restart(at: i64) -> Restart {
+    Restart {
+        at: Wall(at),
+        grace: Millis(90),
+        max_grace: Millis(1000),
+        restart_grace: Millis(50),
+        heard: Position(u64::try_from(at).unwrap()),
+    }
+}
+
+fn leases(rows: &[BootRow]) -> Vec<(String, Option<i64>, u64)> {
+    rows.iter()
+        .filter_map(|row| match row {
+            BootRow::Presence(row) => {
+                let until = row.lease_until.map(|until| until.0);
+                Some((row.id.clone(), until, row.heard.0))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn what_starts_have_granted_is_in_the_rows_that_the_next_one_finds() {
+    let world = World::new();
+    let presence = |id: &str, until: Option<i64>| {
+        let mut row = world.presence(id);
+        row.lease_until = until.map(Wall);
+        (row.heard, row.grace) = (Position(3), None);
+        world.persist(StoreOp::PresencePut(Box::new(row)));
+    };
+    presence("online", None);
+    presence("short", Some(1010));
+    presence("long", Some(1080));
+    let of = |id: &str, until, heard| (id.to_owned(), until, heard);
+    let untouched = [
+        of("online", None, 3),
+        of("short", Some(1010), 3),
+        of("long", Some(1080), 3),
+    ];
+    assert_eq!(leases(&boot(&world.store).rows), untouched);
+    // A start that ended before it could grant anything.
+    assert_eq!(leases(&boot(&world.store).rows), untouched);
+    world.persist(StoreOp::Restarted(restart(1000)));
+    // In grace again since.
+    let id = "short".to_owned();
+    let at = Position(7);
+    let grace = StoreOp::PresenceGrace {
+        id,
+        until: Wall(1060),
+        last_ping_at: Wall(970),
+        cursor: at,
+        heard: at,
+        known: at,
+    };
+    world.persist(grace);
+    let granted = [
+        of("online", Some(1050), 1000),
+        of("short", Some(1060), 7),
+        of("long", Some(1080), 3),
+    ];
+    assert_eq!(leases(&boot(&world.store).rows), granted);
+    world.persist(StoreOp::Restarted(restart(1040)));
+    let granted = [
+        of("online", Some(1090), 1000),
+        of("short", Some(1090), 7),
+        of("long", Some(1090), 3),
+    ];
+    assert_eq!(leases(&boot(&world.store).rows), granted);
+    // The fourth boot since they came extends nothing.
+    world.persist(StoreOp::Restarted(restart(1085)));
+    assert_eq!(leases(&boot(&world.store).rows), granted);
+}
+
+#[test]
+fn what_was_given_to_a_store_that_never_started_is_not_written() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("x.db");
+    let store = Store::open(&path, Durability::Full).unwrap();
+    let made = store.admin().mesh_create("alpha", None).unwrap();
+    let audit = AuditRow {
+        mesh_id: made.mesh.id,
+        event_type: "peer_left",
+        actor_member_id: None,
+        actor_display_name: None,
+        payload: json!({}),
+        created_at: Wall(1),
+    };
+    store
+        .client(0)
+        .persist(StoreOp::Audit(Box::new(audit)), None);
+    store.close();
+    let conn = Connection::open(&path).unwrap();
+    assert_eq!(count(&conn, "audit_log WHERE event_type = 'peer_left'"), 0);
 }
 
 #[test]
 fn sequences_never_come_again() {
     let world = World::new();
-    let first = world.store.boot(LOG).unwrap().next_seq;
+    let first = boot(&world.store).next_seq;
     assert!(first.0 > 0);
     // Nothing was stored, but some may have been pushed.
-    let second = world.store.boot(LOG).unwrap().next_seq;
+    let second = boot(&world.store).next_seq;
     assert!(second.0 >= first.0 + SEQ_STRIDE);
     // A process that used more than its stride.
     let high = second.0 + 5 * SEQ_STRIDE;
     world.persist(world.insert(high, key(1)));
-    let third = world.store.boot(LOG).unwrap().next_seq;
+    let third = boot(&world.store).next_seq;
     assert!(third.0 > high);
     // A process may be refused for long before it stores anything again.
     let refused = 10_000 * 3600 * 7;
@@ -131,7 +219,7 @@ fn a_damaged_row_is_left_out() {
             [],
         )
         .unwrap();
-    let image = world.store.boot(LOG).unwrap();
+    let image = boot(&world.store);
     assert_eq!(epochs(&image.rows), [("p2".to_owned(), 1)]);
     assert_eq!(image.skipped, 1);
 }
@@ -150,10 +238,7 @@ fn a_crash_keeps_presences() {
     };
     world.persist(grace);
     let (_folder, copy) = crash_image(&world.path);
-    let image = Store::open(&copy, Durability::Full)
-        .unwrap()
-        .boot(LOG)
-        .unwrap();
+    let image = boot(&Store::open(&copy, Durability::Full).unwrap());
     let mut untils = image.rows.iter().filter_map(|row| match row {
         BootRow::Presence(row) => Some(row.lease_until),
         _ => None,
@@ -183,7 +268,7 @@ fn the_log_of_a_mesh_is_read_back_as_far_as_its_limits_allow() {
         world.persist(sent(row));
     };
     let log = || {
-        let image = world.store.boot(LOG).unwrap();
+        let image = boot(&world.store);
         let said: Vec<u64> = image
             .rows
             .iter()
@@ -219,7 +304,7 @@ fn the_presences_that_ended_last_come_in_the_order_in_which_they_did() {
         let told = crate::core::rows::Told::Leave(Position(8));
         world.persist(StoreOp::PresenceTold { id, told });
     }
-    let image = world.store.boot(LOG).unwrap();
+    let image = boot(&world.store);
     let ends: Vec<_> = image
         .rows
         .iter()
@@ -260,7 +345,7 @@ fn a_message_is_found_by_what_its_sender_called_it() {
 #[test]
 fn the_key_of_resume_tokens_stays_the_same() {
     let world = World::new();
-    let key = |store: &Store| match store.boot(LOG).unwrap().rows.first() {
+    let key = |store: &Store| match boot(store).rows.first() {
         Some(BootRow::Resume(key)) => key.0,
         other => panic!("{other:?}"),
     };

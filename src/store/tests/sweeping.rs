@@ -115,7 +115,7 @@ fn the_first_sweep_comes_by_itself() {
     world.store.close();
     let store = Store::open(&world.path, Durability::Full).unwrap();
     assert_eq!(store.health().undelivered, 2);
-    store.boot(LOG).unwrap();
+    boot(&store);
     assert_eq!(store.health().sweeps, 0, "not before the loops run");
     let (_client, _results) = start(&store);
     wait_for(|| store.health().sweeps == 1);

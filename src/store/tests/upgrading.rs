@@ -6,7 +6,6 @@
 )]
 
 use super::*;
-use crate::core::rows::BootRow;
 use crate::store::schema::MIGRATIONS;
 
 /// Who was there when the earlier broker ended, and mail for one of them.
@@ -48,9 +47,9 @@ fn left_by(version: u8, change: &str) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-fn boot(path: &Path) -> Vec<BootRow> {
+fn boot_of(path: &Path) -> Vec<BootRow> {
     let store = Store::open(path, Durability::Full).unwrap();
-    let image = store.boot(LOG).unwrap();
+    let image = boot(&store);
     store.close();
     assert_eq!(image.skipped, 0);
     image.rows
@@ -59,7 +58,7 @@ fn boot(path: &Path) -> Vec<BootRow> {
 #[test]
 fn what_the_first_version_left_is_taken_as_told() {
     let (_folder, path) = left_by(1, "");
-    let rows = boot(&path);
+    let rows = boot_of(&path);
     let joined = |row: &BootRow| match row {
         BootRow::Presence(row) => Some((row.id.clone(), row.joined, row.lease_until)),
         _ => None,
@@ -88,7 +87,7 @@ fn what_the_third_version_left_is_there() {
         3,
         "UPDATE presence SET told = CASE id WHEN 'away' THEN 0 WHEN 'gone' THEN 2 ELSE 1 END",
     );
-    let rows = boot(&path);
+    let rows = boot_of(&path);
     let told = Some(Position(0));
     let presence = |id: &str| {
         rows.iter().find_map(|row| match row {

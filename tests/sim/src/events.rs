@@ -1,7 +1,8 @@
 //! What happens when an event's time has come.
 
+use holdfast_core::ids::Position;
 use holdfast_core::input::{Ask, Closing};
-use holdfast_core::rows::{BootRow, StoreQuery};
+use holdfast_core::rows::{BootRow, Restart, StoreOp, StoreQuery};
 use holdfast_core::time::Wall;
 
 use crate::broker::{Broker, Drain};
@@ -234,7 +235,8 @@ impl World {
         let rng = Rng::of(self.plan.seed, &[30, self.epoch]);
         self.broker = Some(Broker::new(&self.plan.swarm, rng, (self.time, wall), first));
         let now = self.now();
-        self.oracle.booting(now, &self.disk.tables)?;
+        let restart = Restart::new(&self.plan.swarm.config, now.wall, Position::first(first));
+        self.oracle.booting(now, restart.heard, &self.disk.tables)?;
         let (epoch, time) = (self.epoch, self.time);
         self.trace.line(|| format!("{time:>9} boot {epoch}"));
         for row in rows {
@@ -248,6 +250,8 @@ impl World {
             let home = holdfast_core::ids::home_of(&mesh, self.plan.swarm.shards);
             self.drive(home, None, &Cause::Boot(row))?;
         }
+        let op = StoreOp::Restarted(restart);
+        self.give(0, Item::Op { op, token: None });
         self.oracle.booted()
     }
 

@@ -7,7 +7,7 @@ use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::limits::LogLimits;
 use holdfast_core::rows::{
     BootRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
-    PresenceRow, SentRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, Told,
+    PresenceRow, Restart, SentRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, Told,
 };
 use holdfast_core::time::Wall;
 
@@ -29,6 +29,14 @@ pub struct Presence {
     /// Where others were told that it left.
     pub left: Option<Position>,
     rowid: u64,
+}
+
+impl Presence {
+    /// Boots since somebody last attached, at that boot.
+    fn epochs(&self, boots: u64) -> u8 {
+        let since = u8::try_from(boots - self.boot).unwrap_or(u8::MAX);
+        self.row.boot_epochs.saturating_add(since)
+    }
 }
 
 /// See the module.
@@ -103,6 +111,7 @@ impl Tables {
                     }
                 }
             }
+            StoreOp::Restarted(start) => self.restarted(start),
             StoreOp::PeerStatePut(row) => {
                 let same = |old: &&mut PeerStateRow| {
                     (&old.mesh_id, &old.member_id) == (&row.mesh_id, &row.member_id)
@@ -159,6 +168,18 @@ impl Tables {
             }
         }
         Ok(())
+    }
+
+    /// Whoever has not come back since this boot is extended.
+    fn restarted(&mut self, start: &Restart) {
+        let boots = self.boots;
+        let present = self.presences.values_mut();
+        for found in present.filter(|found| found.ended.is_none() && found.boot < boots) {
+            let put = found.row.boot_epochs;
+            found.row.boot_epochs = found.epochs(boots);
+            start.note(&mut found.row);
+            found.row.boot_epochs = put;
+        }
     }
 
     fn put(&mut self, row: &PresenceRow) {
@@ -243,8 +264,7 @@ impl Tables {
         present.sort_by_key(|presence| presence.rowid);
         for presence in present {
             let mut row = presence.row.clone();
-            let since = u8::try_from(self.boots - presence.boot).unwrap_or(u8::MAX);
-            row.boot_epochs = row.boot_epochs.saturating_add(since);
+            row.boot_epochs = presence.epochs(self.boots);
             rows.push(BootRow::Presence(Box::new(row)));
         }
         rows.extend(self.ended());

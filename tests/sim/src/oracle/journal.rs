@@ -82,6 +82,7 @@ impl Oracle {
             StoreOp::MessageInsert { .. }
             | StoreOp::PresenceTold { .. }
             | StoreOp::PresenceCursor { .. }
+            | StoreOp::Restarted(_)
             | StoreOp::PeerStatePut(_)
             | StoreOp::Audit(_)
             | StoreOp::MemberRevoked { .. } => {}
@@ -90,7 +91,7 @@ impl Oracle {
     }
 
     /// Up to where a session without a socket knows the log is written down.
-    fn known_noted(&mut self, id: &str, known: Option<Position>) {
+    pub(super) fn known_noted(&mut self, id: &str, known: Option<Position>) {
         if let Some(ledger) = self.ledgers.get_mut(id) {
             ledger.known = known;
         }

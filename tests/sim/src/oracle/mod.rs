@@ -29,7 +29,7 @@ use std::fmt;
 
 use holdfast_core::effect::{Close, Effect};
 use holdfast_core::event::Event;
-use holdfast_core::ids::{ConnId, Token};
+use holdfast_core::ids::{ConnId, Position, Token};
 use holdfast_core::time::Now;
 
 use crate::disk::Tables;
@@ -174,6 +174,8 @@ pub(crate) struct Oracle {
     numbers: usize,
     order: u64,
     booting: bool,
+    /// Where the process began to count.
+    begun: Position,
     /// The store refused something in the life of the process.
     store_refused: bool,
     stopping: bool,
@@ -234,6 +236,7 @@ impl Oracle {
             numbers: 0,
             order: 0,
             booting: false,
+            begun: Position::default(),
             store_refused: false,
             stopping: false,
             now: Now::default(),

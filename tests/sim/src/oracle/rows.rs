@@ -1,5 +1,6 @@
 //! Restart, rows and recounts: what is on disk, what a boot restores, and what gauges say.
 
+use holdfast_core::ids::Position;
 use holdfast_core::rows::{BootRow, PeerRole, PresenceRow, Status};
 use holdfast_core::time::Now;
 
@@ -62,8 +63,9 @@ impl Oracle {
     }
 
     /// A process begins: from here on only what is on disk counts.
-    pub(crate) fn booting(&mut self, now: Now, tables: &Tables) -> Verdict {
+    pub(crate) fn booting(&mut self, now: Now, begun: Position, tables: &Tables) -> Verdict {
         self.booting = true;
+        self.begun = begun;
         self.store_refused = false;
         self.now = now;
         let seqs: Vec<(usize, u64)> = self
@@ -145,6 +147,9 @@ impl Oracle {
         );
         self.leases.insert(id.to_owned(), lease);
         self.account_of_restored(id);
+        // Written down for all when the boot is over.
+        let known = row.lease_until.map_or(self.begun, |_| row.known);
+        self.known_noted(id, Some(known));
         self.counts.restored += 1;
         Ok(())
     }

@@ -4,8 +4,8 @@ use holdfast_core::identity::KeyPair;
 use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::mint::Mint;
 use holdfast_core::rows::{
-    AuditRow, Group, MemberRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority, Stats,
-    Status, StatusSource, StoreOp, StoreQuery, Told,
+    AuditRow, Group, MemberRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority, Restart,
+    Stats, Status, StatusSource, StoreOp, StoreQuery, Told,
 };
 use holdfast_core::time::{Millis, Wall};
 
@@ -228,6 +228,19 @@ impl Maker {
             keys: vec![self.key(), self.key()],
             at: self.wall(),
         }
+    }
+
+    /// What a start grants.
+    pub(crate) fn restart(&mut self) -> StoreOp {
+        let mut span = |most| Millis(self.chance.below(most));
+        let (grace, max_grace) = (span(50_000), span(100_000));
+        StoreOp::Restarted(Restart {
+            grace,
+            max_grace,
+            restart_grace: span(50_000),
+            at: self.wall(),
+            heard: self.position(),
+        })
     }
 
     /// The next operation.
