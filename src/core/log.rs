@@ -123,6 +123,9 @@ pub(crate) struct Entry {
 // There may be one for each session.
 const _: () = assert!(size_of::<Entry>() <= 32);
 
+/// Entries among which [`Log::said`] looks: confirmations follow at once, or are rare.
+const SAID_REACH: usize = 256;
+
 /// How much a log keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct LogLimits {
@@ -252,7 +255,9 @@ impl Log {
                 }
                 return;
             }
-            kept => std::mem::replace(kept, Kept::Past),
+            kept @ (Kept::Present(_) | Kept::Past | Kept::Said(_)) => {
+                std::mem::replace(kept, Kept::Past)
+            }
         };
         self.bytes -= kept.bytes();
     }
@@ -310,6 +315,19 @@ impl Log {
             .partition_point(|entry| entry.position < position);
         let entry = self.entries.get(index)?;
         (entry.position == position).then_some(entry)
+    }
+
+    /// Whether a message was said to many, and lately.
+    pub(crate) fn said(&self, seq: Seq) -> bool {
+        let recent = self.entries.iter().rev().take(SAID_REACH);
+        let messages = recent.filter_map(|entry| match &entry.kept {
+            Kept::Said(said) => said.0.seq(),
+            Kept::Present(_) | Kept::Past => None,
+        });
+        // They are in order, so what is older ends the search.
+        messages
+            .take_while(|said| *said >= seq)
+            .any(|said| said == seq)
     }
 
     /// Whether no message after that cursor has been dropped, and no news that was not heard.
@@ -485,6 +503,24 @@ mod tests {
         .filter(|entry| walk.tells(entry, None))
         .map(|entry| entry.position.0)
         .collect()
+    }
+
+    #[test]
+    fn what_was_said_lately_is_known() {
+        let message = |seq| What::Message {
+            seq: Seq(seq),
+            group: None,
+            sender: MemberIx(0),
+            sender_session: None,
+        };
+        let log = log([
+            (3, message(7)),
+            (4, joined()),
+            (5, message(9)),
+            (6, joined()),
+        ]);
+        let known = [6, 7, 8, 9, 10].map(|seq| log.said(Seq(seq)));
+        assert_eq!(known, [false, true, false, true, false]);
     }
 
     #[test]

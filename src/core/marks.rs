@@ -54,6 +54,8 @@ marks! {
     WatermarkConfirmed,
     /// A client confirmed a message in memory.
     AckInMemory,
+    /// A client confirmed a message that was said to many.
+    AckOfMany,
     /// A client confirmed a message that is only on disk, or none.
     AckOnDisk,
     /// Messages were written again after a reattach.

@@ -183,10 +183,15 @@ impl Outbox {
         queue.map_or_else(Vec::new, |queue| queue.confirm(watermark, keep))
     }
 
+    /// The client acknowledges what it gets: it is believed from now on.
+    pub(crate) fn believe(&mut self) {
+        self.acknowledges = true;
+    }
+
     /// The client acknowledged by broker id or by its sender's id; gives the messages meant. If the
     /// broker's id is held it decides: senders choose theirs, and two may choose the same.
     pub(crate) fn acknowledge(&mut self, seq: Option<Seq>, client_id: Option<&str>) -> Vec<Mail> {
-        self.acknowledges = true;
+        self.believe();
         let Some(queue) = &mut self.queue else {
             return Vec::new();
         };

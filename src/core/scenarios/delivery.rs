@@ -104,6 +104,37 @@ fn a_pong_confirms_for_a_client_that_never_acks() {
     assert!(world.texts(back).is_empty());
 }
 
+/// Nothing is written down for it, and what another sender has given the same name still waits.
+#[test]
+fn who_confirms_what_was_said_to_all_confirms_nothing_else() {
+    let (mut world, alice, bob, key) = pair();
+    let carol = world.join(launched(2, 22, "c"));
+    world.write(alice, &send("*", "same"));
+    world.write(carol, &send(&key, "same"));
+    let id = |direct: bool| {
+        let frames = world.frames(bob).into_iter();
+        let mut pushes = frames.filter(|f| f["type"] == "push" && f["event"].is_null());
+        let push = pushes.find(|f| f["client_message_id"].is_string() == direct);
+        push.unwrap()["messageId"].clone()
+    };
+    let (to_all, direct) = (id(false), id(true));
+    let before = world.persisted().count();
+    world.write(
+        bob,
+        &json!({"type": "client_ack", "brokerMessageId": to_all, "clientMessageId": "same"}),
+    );
+    assert_eq!(world.persisted().count(), before);
+    world.write(
+        bob,
+        &json!({"type": "client_ack", "brokerMessageId": direct}),
+    );
+    assert_eq!(
+        world.persisted().count(),
+        before + 1,
+        "it was still waited for"
+    );
+}
+
 #[test]
 fn becoming_idle_releases_what_was_held() {
     let (mut world, alice, bob, key) = pair();

@@ -1,6 +1,6 @@
 //! What became of a message: `client_ack` and `message_status` (protocol.md §8.6, §8.7).
 
-use crate::ids::{PeerHandle, Token};
+use crate::ids::{PeerHandle, Seq, Token};
 use crate::limits::NAME_BYTES_MAX;
 use crate::marks::{Mark, mark};
 use crate::mint::{MessageId, is_base62};
@@ -31,7 +31,8 @@ struct Recipient<'a> {
 }
 
 impl Shard {
-    /// The recipient has a message for good. No answer.
+    /// The recipient has a message for good. No answer. One said to many is not waited for, and
+    /// its row has no recipient that could be noted.
     pub(crate) fn client_ack(
         &mut self,
         t: &mut Turn<'_>,
@@ -49,9 +50,15 @@ impl Shard {
             .as_deref()
             .and_then(MessageId::parse)
             .map(|id| id.seq());
+        let said = seq.is_some_and(|seq| self.said_to_many(request.slot, seq));
         let Some(peer) = self.peers.get_slot_mut(request.slot) else {
             return Ok(());
         };
+        if said {
+            mark(Mark::AckOfMany);
+            peer.outbox.believe();
+            return Ok(());
+        }
         let confirmed = peer.outbox.acknowledge(seq, client_id.as_deref());
         if !confirmed.is_empty() {
             mark(Mark::AckInMemory);
@@ -74,6 +81,14 @@ impl Shard {
             at: t.now.wall,
         });
         Ok(())
+    }
+
+    /// Whether a message is in the log of the session's mesh, and not among its direct ones.
+    fn said_to_many(&self, slot: u32, seq: Seq) -> bool {
+        let peer = self.peers.get_slot(slot);
+        let direct = peer.is_some_and(|peer| peer.outbox.holds(seq));
+        let mesh = peer.and_then(|peer| self.mesh(peer.mesh));
+        !direct && mesh.is_some_and(|mesh| mesh.log.said(seq))
     }
 
     /// Asks for the row; the answer follows.
