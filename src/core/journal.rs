@@ -16,6 +16,7 @@ impl Shard {
         self.keep_join(peer);
         let ended = self.stamp();
         let end = StoreOp::PresenceEnd {
+            began: Position(peer.order),
             id: peer.presence_id().to_owned(),
             at: t.now.wall,
             ended,

@@ -6,7 +6,7 @@ use crate::attachment::Attachment;
 use crate::chain::List;
 use crate::effect::Close;
 use crate::event::{Event, LeaseEnd};
-use crate::ids::{ConnId, PeerHandle};
+use crate::ids::{ConnId, PeerHandle, Position};
 use crate::input::Closing;
 use crate::marks::{Mark, mark};
 use crate::peer::{Kind, Lease, PeerConn};
@@ -154,6 +154,7 @@ impl Shard {
         peer.replies.clear();
         peer.rest(t.now.mono);
         let id = peer.presence_id().to_owned();
+        let began = Position(peer.order);
         let last_ping_at = t.now.wall_at(peer.last_seen);
         let (cursor, heard, known) = (peer.cursor, peer.heard, peer.known);
         let member = peer.member;
@@ -163,6 +164,7 @@ impl Shard {
         self.save_peer_state(t, slot);
         let until = t.now.wall.after(grace);
         t.persist(StoreOp::PresenceGrace {
+            began,
             id: id.clone(),
             until,
             last_ping_at,
@@ -292,8 +294,12 @@ impl Shard {
     fn not_restored(&mut self, t: &mut Turn<'_>, row: &PresenceRow) {
         mark(Mark::RestoreRefused);
         let (at, ended) = (t.now.wall, self.stamp());
-        let id = row.id.clone();
-        t.persist(StoreOp::PresenceEnd { id, at, ended });
+        t.persist(StoreOp::PresenceEnd {
+            began: row.began,
+            id: row.id.clone(),
+            at,
+            ended,
+        });
         self.ended_found(t, &EndedRow::of(row, at, ended));
     }
 

@@ -97,10 +97,10 @@ impl Shard {
         id: String,
         (who, frame): (Subject, Bytes),
     ) -> Position {
-        let at = self.stamp();
+        let (at, began) = (self.stamp(), Position(who.order));
         self.publish(t, mesh, at, (What::Joined { who, ended: None }, frame));
         let told = Told::Join(at);
-        t.persist(StoreOp::PresenceTold { id, told });
+        t.persist(StoreOp::PresenceTold { began, id, told });
         at
     }
 
@@ -280,10 +280,10 @@ impl Shard {
         (id, joined): (String, Option<Position>),
         (who, frame): (Subject, Bytes),
     ) -> Position {
-        let at = self.stamp();
+        let (at, began) = (self.stamp(), Position(who.order));
         self.publish(t, mesh, at, (What::Left { who, joined }, frame));
         let told = Told::Leave(at);
-        t.persist(StoreOp::PresenceTold { id, told });
+        t.persist(StoreOp::PresenceTold { began, id, told });
         at
     }
 

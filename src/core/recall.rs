@@ -164,7 +164,7 @@ impl Shard {
             return;
         };
         peer.noted = (cursor, t.now.mono);
-        let id = peer.presence_id().to_owned();
-        t.persist(StoreOp::PresenceCursor { id, cursor });
+        let (began, id) = (Position(peer.order), peer.presence_id().to_owned());
+        t.persist(StoreOp::PresenceCursor { began, id, cursor });
     }
 }

@@ -186,7 +186,7 @@ pub struct PresenceRow {
     pub attested_until: Option<Wall>,
     /// Boots since somebody last attached.
     pub boot_epochs: u8,
-    /// Its place among the leases of its mesh: when it began.
+    /// Its place among all leases: when it began. No other row has it.
     pub began: Position,
     /// Where others were told that it joined; None if they have not been.
     pub joined: Option<Position>,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql, named_params, params};
 
 use super::audit::Chains;
 use super::encode;
-use crate::core::ids::{PubKey, Seq};
+use crate::core::ids::{Position, PubKey, Seq};
 use crate::core::rows::{
     MessageRow, PeerStateRow, PresenceRow, Restart, StoreAnswer, StoreOp, StoreQuery, Told,
 };
@@ -20,15 +20,15 @@ pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rus
     super::tests::panic_if_told(op);
     match op {
         StoreOp::PresencePut(row) => presence_put(conn, row).map(|()| 0),
-        StoreOp::PresenceGrace { id, until, last_ping_at, cursor, heard, known } => conn
+        StoreOp::PresenceGrace { began, until, last_ping_at, cursor, heard, known, .. } => conn
             .prepare_cached(
                 "UPDATE presence SET lease_until = ?2, last_ping_at = ?3, cursor_pos = ?4,
                     heard_pos = ?5, known_pos = ?6,
                     lease_boot = (SELECT coalesce(max(id), 0) FROM boot)
-                 WHERE id = ?1",
+                 WHERE began_pos = ?1",
             )?
             .execute(params![
-                id,
+                encode::position(*began)?,
                 until.0,
                 last_ping_at.0,
                 encode::position(*cursor)?,
@@ -36,18 +36,22 @@ pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rus
                 encode::position(*known)?
             ])
             .map(|_| 0),
-        StoreOp::PresenceCursor { id, cursor } => conn
-            .prepare_cached("UPDATE presence SET cursor_pos = ?2 WHERE id = ?1")?
-            .execute(params![id, encode::position(*cursor)?])
+        StoreOp::PresenceCursor { began, cursor, .. } => conn
+            .prepare_cached("UPDATE presence SET cursor_pos = ?2 WHERE began_pos = ?1")?
+            .execute(params![encode::position(*began)?, encode::position(*cursor)?])
             .map(|_| 0),
-        StoreOp::PresenceEnd { id, at, ended } => conn
+        StoreOp::PresenceEnd { began, at, ended, .. } => conn
             .prepare_cached(
                 "UPDATE presence SET disconnected_at = ?2, ended_pos = ?3
-                 WHERE id = ?1 AND disconnected_at IS NULL",
+                 WHERE began_pos = ?1 AND disconnected_at IS NULL",
             )?
-            .execute(params![id, at.0, encode::position(*ended)?])
+            .execute(params![
+                encode::position(*began)?,
+                at.0,
+                encode::position(*ended)?
+            ])
             .map(|_| 0),
-        StoreOp::PresenceTold { id, told } => presence_told(conn, id, *told).map(|()| 0),
+        StoreOp::PresenceTold { began, told, .. } => presence_told(conn, *began, *told).map(|()| 0),
         StoreOp::Restarted(start) => restarted(conn, start).map(|()| 0),
         StoreOp::PeerStatePut(row) => peer_state_put(conn, row).map(|()| 0),
         StoreOp::MessageInsert { row, audit } => {
@@ -74,13 +78,16 @@ pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rus
     }
 }
 
-fn presence_told(conn: &Connection, id: &str, told: Told) -> rusqlite::Result<()> {
+fn presence_told(conn: &Connection, began: Position, told: Told) -> rusqlite::Result<()> {
     let (sql, at) = match told {
-        Told::Join(at) => ("UPDATE presence SET joined_pos = ?2 WHERE id = ?1", at),
-        Told::Leave(at) => ("UPDATE presence SET left_pos = ?2 WHERE id = ?1", at),
+        Told::Join(at) => (
+            "UPDATE presence SET joined_pos = ?2 WHERE began_pos = ?1",
+            at,
+        ),
+        Told::Leave(at) => ("UPDATE presence SET left_pos = ?2 WHERE began_pos = ?1", at),
     };
     conn.prepare_cached(sql)?
-        .execute(params![id, encode::position(at)?])
+        .execute(params![encode::position(began)?, encode::position(at)?])
         .map(drop)
 }
 
@@ -105,21 +112,23 @@ fn fewer(rows: usize) -> i64 {
     i64::try_from(rows).map_or(0, |rows| -rows)
 }
 
-/// A presence that is put is present: whatever end was noted is lifted.
+/// A presence that is put is present: whatever end was noted is lifted, by a statement of its own,
+/// since one that could set `disconnected_at` would write its index each time. What refers to
+/// other tables is looked up there only when the row is made.
 fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
     conn.prepare_cached(
-        "INSERT INTO presence (id, mesh_id, member_id, session_id, session_pubkey, role,
+        "INSERT INTO presence (began_pos, id, mesh_id, member_id, session_id, session_pubkey, role,
             display_name, pid, cwd, hostname, peer_type, channel, model, status, status_source,
             status_updated_at, summary, groups, visible, profile, connected_at, last_ping_at,
-            lease_until, generation, attested_until, boot_epochs, boot, lease_boot, grace, began_pos,
-            joined_pos, shown_pos, cursor_pos, heard_pos, known_pos, disconnected_at)
-         VALUES (:id, :mesh_id, :member_id, :session_id, :session_pubkey, :role, :display_name,
-            :pid, :cwd, :hostname, :peer_type, :channel, :model, :status, :status_source,
-            :status_at, :summary, :groups, :visible, :profile, :connected_at, :last_ping_at,
-            :lease_until, :generation, :attested_until, :boot_epochs,
-            (SELECT coalesce(max(id), 0) FROM boot), (SELECT coalesce(max(id), 0) FROM boot), :grace, :began, :joined, :shown, :cursor,
-            :heard, :known, NULL)
-         ON CONFLICT (id) DO UPDATE SET mesh_id = excluded.mesh_id, member_id = excluded.member_id,
+            lease_until, generation, attested_until, boot_epochs, boot, lease_boot, grace,
+            joined_pos, shown_pos, cursor_pos, heard_pos, known_pos)
+         VALUES (:began, :id, :mesh_id, :member_id, :session_id, :session_pubkey, :role,
+            :display_name, :pid, :cwd, :hostname, :peer_type, :channel, :model, :status,
+            :status_source, :status_at, :summary, :groups, :visible, :profile, :connected_at,
+            :last_ping_at, :lease_until, :generation, :attested_until, :boot_epochs,
+            (SELECT coalesce(max(id), 0) FROM boot), (SELECT coalesce(max(id), 0) FROM boot),
+            :grace, :joined, :shown, :cursor, :heard, :known)
+         ON CONFLICT (began_pos) DO UPDATE SET
             session_id = excluded.session_id, session_pubkey = excluded.session_pubkey,
             role = excluded.role, display_name = excluded.display_name, pid = excluded.pid,
             cwd = excluded.cwd, hostname = excluded.hostname, peer_type = excluded.peer_type,
@@ -130,12 +139,10 @@ fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
             connected_at = excluded.connected_at, last_ping_at = excluded.last_ping_at,
             lease_until = excluded.lease_until, generation = excluded.generation,
             attested_until = excluded.attested_until, boot_epochs = excluded.boot_epochs,
-            boot = excluded.boot, lease_boot = excluded.lease_boot,
-            grace = excluded.grace, began_pos = excluded.began_pos,
+            boot = excluded.boot, lease_boot = excluded.lease_boot, grace = excluded.grace,
             joined_pos = excluded.joined_pos, shown_pos = excluded.shown_pos,
             cursor_pos = excluded.cursor_pos, heard_pos = excluded.heard_pos,
-            known_pos = excluded.known_pos,
-            ended_pos = NULL, left_pos = NULL, disconnected_at = NULL",
+            known_pos = excluded.known_pos, ended_pos = NULL, left_pos = NULL",
     )?
     .execute(named_params! {
         ":id": row.id,
@@ -171,7 +178,12 @@ fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
         ":cursor": encode::position(row.cursor)?,
         ":heard": encode::position(row.heard)?,
         ":known": encode::position(row.known)?,
-    })
+    })?;
+    conn.prepare_cached(
+        "UPDATE presence SET disconnected_at = NULL
+         WHERE began_pos = ?1 AND disconnected_at IS NOT NULL",
+    )?
+    .execute([encode::position(row.began)?])
     .map(drop)
 }
 

@@ -115,7 +115,7 @@ impl Later {
                 self.left.insert(id.clone());
                 self.put.contains(id)
             }
-            StoreOp::PresenceTold { id, told } => {
+            StoreOp::PresenceTold { id, told, .. } => {
                 let left = matches!(told, Told::Leave(_));
                 self.put.contains(id) || !self.told.insert((id.clone(), left))
             }

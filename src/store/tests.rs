@@ -282,6 +282,12 @@ fn key(seed: u8) -> PubKey {
     KeyPair::from_seed([seed; 32]).public()
 }
 
+/// A place for each short id.
+fn began(id: &str) -> Position {
+    let bytes = id.bytes().take(6);
+    Position(bytes.fold(0, |place, byte| place << 8 | u64::from(byte)))
+}
+
 fn presence(made: &NewMesh, id: &str) -> PresenceRow {
     PresenceRow {
         id: id.to_owned(),
@@ -314,7 +320,7 @@ fn presence(made: &NewMesh, id: &str) -> PresenceRow {
         attested_until: Some(Wall(9)),
         boot_epochs: 0,
         grace: Some(Millis(1)),
-        began: Position(3),
+        began: began(id),
         joined: Some(Position(4)),
         shown: None,
         cursor: Position(5),

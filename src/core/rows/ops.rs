@@ -45,10 +45,13 @@ pub enum BootRow {
 /// Something to make durable. Within one shard operations take effect in the order given.
 #[derive(Clone, Debug)]
 pub enum StoreOp {
-    /// Insert or replace a presence row by id.
+    /// Insert or replace the presence row of a lease, which is found by where it began. Its mesh
+    /// and member stay.
     PresencePut(Box<PresenceRow>),
-    /// The socket went: `lease_until` and `last_ping_at` of row `id`.
+    /// The socket went: `lease_until` and `last_ping_at` of its row.
     PresenceGrace {
+        /// See [`PresenceRow::began`].
+        began: Position,
         /// Presence id.
         id: String,
         /// When the lease runs out.
@@ -62,16 +65,20 @@ pub enum StoreOp {
         /// See [`PresenceRow::known`].
         known: Position,
     },
-    /// The cursor of row `id` moved. Given coarsely, never waited for: a crash before it is durable
+    /// The cursor of a row moved. Given coarsely, never waited for: a crash before it is durable
     /// has the session hear again what it heard since.
     PresenceCursor {
+        /// See [`PresenceRow::began`].
+        began: Position,
         /// Presence id.
         id: String,
         /// See [`PresenceRow::cursor`].
         cursor: Position,
     },
-    /// The lease ended: `disconnected_at` of row `id`, if not set.
+    /// The lease ended: `disconnected_at` of its row, if not set.
     PresenceEnd {
+        /// See [`PresenceRow::began`].
+        began: Position,
         /// Presence id.
         id: String,
         /// When.
@@ -79,9 +86,11 @@ pub enum StoreOp {
         /// Its place in everything the shard did.
         ended: Position,
     },
-    /// Others were told of the join or the end of row `id`. Never waited for: a crash before it
+    /// Others were told of the join or the end of a lease. Never waited for: a crash before it
     /// is durable has them told again.
     PresenceTold {
+        /// See [`PresenceRow::began`].
+        began: Position,
         /// Presence id.
         id: String,
         /// Of what.

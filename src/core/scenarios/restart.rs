@@ -101,13 +101,13 @@ impl Stored {
                 (self.row.cursor, self.row.heard) = (*cursor, *heard);
                 self.row.known = *known;
             }
-            StoreOp::PresenceCursor { id, cursor } if *id == self.row.id => {
+            StoreOp::PresenceCursor { id, cursor, .. } if *id == self.row.id => {
                 self.row.cursor = *cursor;
             }
-            StoreOp::PresenceEnd { id, at, ended } if *id == self.row.id => {
+            StoreOp::PresenceEnd { id, at, ended, .. } if *id == self.row.id => {
                 self.end = Some((*at, *ended));
             }
-            StoreOp::PresenceTold { id, told } if *id == self.row.id => match told {
+            StoreOp::PresenceTold { id, told, .. } if *id == self.row.id => match told {
                 Told::Join(at) => self.row.joined = Some(*at),
                 Told::Leave(at) => self.left = Some(*at),
             },

@@ -5,6 +5,8 @@
     reason = "each test looks at one kind of row"
 )]
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::core::rows::{PeerStateRow, Restart};
 use crate::store::boot::SEQ_STRIDE;
@@ -44,6 +46,7 @@ fn the_image_holds_what_is_present_in_order() {
     world.persist(StoreOp::PresencePut(Box::new(world.presence("p1"))));
     world.persist(StoreOp::PresencePut(Box::new(world.presence("p2"))));
     world.persist(StoreOp::PresenceEnd {
+        began: began("p1"),
         id: "p1".to_owned(),
         at: Wall(1),
         ended: Position(1),
@@ -101,7 +104,8 @@ fn restart(at: i64) -> Restart {
     }
 }
 
-fn leases(rows: &[BootRow]) -> Vec<(String, Option<i64>, u64)> {
+/// By id.
+fn leases(rows: &[BootRow]) -> BTreeSet<(String, Option<i64>, u64)> {
     rows.iter()
         .filter_map(|row| match row {
             BootRow::Presence(row) => {
@@ -126,11 +130,11 @@ fn what_starts_have_granted_is_in_the_rows_that_the_next_one_finds() {
     presence("short", Some(1010));
     presence("long", Some(1080));
     let of = |id: &str, until, heard| (id.to_owned(), until, heard);
-    let untouched = [
+    let untouched = BTreeSet::from([
         of("online", None, 3),
         of("short", Some(1010), 3),
         of("long", Some(1080), 3),
-    ];
+    ]);
     assert_eq!(leases(&boot(&world.store).rows), untouched);
     // A start that ended before it could grant anything.
     assert_eq!(leases(&boot(&world.store).rows), untouched);
@@ -139,6 +143,7 @@ fn what_starts_have_granted_is_in_the_rows_that_the_next_one_finds() {
     let id = "short".to_owned();
     let at = Position(7);
     let grace = StoreOp::PresenceGrace {
+        began: began(&id),
         id,
         until: Wall(1060),
         last_ping_at: Wall(970),
@@ -147,18 +152,18 @@ fn what_starts_have_granted_is_in_the_rows_that_the_next_one_finds() {
         known: at,
     };
     world.persist(grace);
-    let granted = [
+    let granted = BTreeSet::from([
         of("online", Some(1050), 1000),
         of("short", Some(1060), 7),
         of("long", Some(1080), 3),
-    ];
+    ]);
     assert_eq!(leases(&boot(&world.store).rows), granted);
     world.persist(StoreOp::Restarted(restart(1040)));
-    let granted = [
+    let granted = BTreeSet::from([
         of("online", Some(1090), 1000),
         of("short", Some(1090), 7),
         of("long", Some(1090), 3),
-    ];
+    ]);
     assert_eq!(leases(&boot(&world.store).rows), granted);
     // The fourth boot since they came extends nothing.
     world.persist(StoreOp::Restarted(restart(1085)));
@@ -229,6 +234,7 @@ fn a_crash_keeps_presences() {
     let world = World::new();
     world.persist(StoreOp::PresencePut(Box::new(world.presence("p1"))));
     let grace = StoreOp::PresenceGrace {
+        began: began("p1"),
         id: "p1".to_owned(),
         until: Wall(77),
         last_ping_at: Wall(7),
@@ -297,12 +303,17 @@ fn the_presences_that_ended_last_come_in_the_order_in_which_they_did() {
         world.persist(StoreOp::PresencePut(Box::new(world.presence(id))));
         let (id, ended) = (id.to_owned(), Position(7));
         world.persist(StoreOp::PresenceEnd {
+            began: began(&id),
             id: id.clone(),
             at: Wall(at),
             ended,
         });
         let told = crate::core::rows::Told::Leave(Position(8));
-        world.persist(StoreOp::PresenceTold { id, told });
+        world.persist(StoreOp::PresenceTold {
+            began: began(&id),
+            id,
+            told,
+        });
     }
     let image = boot(&world.store);
     let ends: Vec<_> = image

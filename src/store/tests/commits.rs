@@ -50,6 +50,7 @@ fn operations_of_one_client_take_effect_in_order() {
             .client
             .persist(StoreOp::PresencePut(Box::new(row)), None);
         let end = StoreOp::PresenceEnd {
+            began: began("p1"),
             id: "p1".to_owned(),
             at: Wall(round.into()),
             ended: Position(round.into()),
@@ -219,9 +220,14 @@ fn chores_beyond_the_bound_are_dropped_and_presence_is_the_last_to_be() {
     let told = |token| {
         let id = String::new();
         let told = Told::Join(Position(1));
-        world
-            .client
-            .persist(StoreOp::PresenceTold { id, told }, token);
+        world.client.persist(
+            StoreOp::PresenceTold {
+                began: began(&id),
+                id,
+                told,
+            },
+            token,
+        );
     };
     for _ in LESSER_CHORES_MAX..CHORES_MAX {
         told(None);

@@ -65,6 +65,7 @@ fn a_full_disk_refuses_messages_keeps_presence_and_heals() {
         .query(world.mailbox_query(key(1), 0, 10), Token(5));
     assert_eq!(world.answer().unwrap_err(), StoreFailure::Full);
     let end = StoreOp::PresenceEnd {
+        began: began("p1"),
         id: "p1".to_owned(),
         at: Wall(7),
         ended: Position(7),
@@ -208,12 +209,17 @@ fn closing_while_the_disk_is_full_ends_and_counts() {
 
 fn told(id: &str, told: Told) -> Item {
     let id = id.to_owned();
-    let op = StoreOp::PresenceTold { id, told };
+    let op = StoreOp::PresenceTold {
+        began: began(&id),
+        id,
+        told,
+    };
     Item::Op { op, token: None }
 }
 
 fn grace(id: &str) -> Item {
     let op = StoreOp::PresenceGrace {
+        began: began(id),
         id: id.to_owned(),
         until: Wall(1),
         last_ping_at: Wall(1),
@@ -233,6 +239,7 @@ fn a_long_failure_keeps_what_counts() {
     };
     let end = |id: &str| Item::Op {
         op: StoreOp::PresenceEnd {
+            began: began(id),
             id: id.to_owned(),
             at: Wall(1),
             ended: Position(1),
@@ -289,6 +296,7 @@ fn a_long_failure_keeps_the_last_word_of_each_kind() {
 
     let cursor = |at| Item::Op {
         op: StoreOp::PresenceCursor {
+            began: began("a"),
             id: "a".to_owned(),
             cursor: Position(at),
         },

@@ -17,6 +17,7 @@ fn a_presence_is_put_left_ended_and_put_again() {
     assert_eq!(format!("{:?}", read()), format!("{row:?}"));
 
     let grace = StoreOp::PresenceGrace {
+        began: began("p1"),
         id: "p1".to_owned(),
         until: Wall(90),
         last_ping_at: Wall(50),
@@ -31,11 +32,16 @@ fn a_presence_is_put_left_ended_and_put_again() {
     );
     assert_eq!((read().cursor, read().heard), (Position(70), Position(60)));
     let (id, cursor) = ("p1".to_owned(), Position(80));
-    world.persist(StoreOp::PresenceCursor { id, cursor });
+    world.persist(StoreOp::PresenceCursor {
+        began: began(&id),
+        id,
+        cursor,
+    });
     assert_eq!(read().cursor, cursor);
 
     for at in [100, 200] {
         world.persist(StoreOp::PresenceEnd {
+            began: began("p1"),
             id: "p1".to_owned(),
             at: Wall(at),
             ended: Position(at.unsigned_abs()),
@@ -64,7 +70,11 @@ fn what_others_were_told_of_a_presence_is_noted() {
         (Told::Leave(Position(9)), "left_pos"),
     ] {
         let id = "p1".to_owned();
-        world.persist(StoreOp::PresenceTold { id, told });
+        world.persist(StoreOp::PresenceTold {
+            began: began(&id),
+            id,
+            told,
+        });
         assert_eq!(world.count(&format!("presence WHERE {column} >= 8")), 1);
     }
 }

@@ -64,6 +64,7 @@ fn only_what_is_old_enough_goes() {
             .persist(StoreOp::PresencePut(Box::new(world.presence(id))), None);
         if let Some(ended) = ended {
             let end = StoreOp::PresenceEnd {
+                began: began(id),
                 id: id.to_owned(),
                 at: ago(ended),
                 ended: Position(1),

@@ -117,3 +117,38 @@ fn what_the_third_version_left_is_there() {
     });
     assert_eq!(sent, Some("mine"), "sent again, it is the same");
 }
+
+#[test]
+fn what_the_fourth_version_left_is_found_by_where_it_began() {
+    let (_folder, path) = left_by(
+        4,
+        "UPDATE presence SET began_pos = CASE id WHEN 'online' THEN 9 WHEN 'away' THEN 8
+            WHEN 'gone' THEN 7 ELSE 6 END, joined_pos = 10, ended_pos = disconnected_at",
+    );
+    let present = |rows: &[BootRow]| -> Vec<(String, u64, Option<Wall>)> {
+        let presence = |row: &BootRow| match row {
+            BootRow::Presence(row) => Some((row.id.clone(), row.began.0, row.lease_until)),
+            _ => None,
+        };
+        rows.iter().filter_map(presence).collect()
+    };
+    let both = [
+        ("away".to_owned(), 8, Some(Wall(77))),
+        ("online".to_owned(), 9, None),
+    ];
+    assert_eq!(present(&boot_of(&path)), both);
+    let store = Store::open(&path, Durability::Full).unwrap();
+    boot(&store);
+    let (client, _results) = start(&store);
+    client.persist(
+        StoreOp::PresenceEnd {
+            began: Position(8),
+            id: "away".to_owned(),
+            at: Wall(1),
+            ended: Position(50),
+        },
+        None,
+    );
+    store.close();
+    assert_eq!(present(&boot_of(&path)), both[1..]);
+}

@@ -84,6 +84,7 @@ impl Tables {
                 cursor,
                 heard,
                 known,
+                ..
             } => {
                 if let Some(found) = self.presences.get_mut(id) {
                     found.row.lease_until = Some(*until);
@@ -93,17 +94,17 @@ impl Tables {
                     found.row.known = *known;
                 }
             }
-            StoreOp::PresenceCursor { id, cursor } => {
+            StoreOp::PresenceCursor { id, cursor, .. } => {
                 if let Some(found) = self.presences.get_mut(id) {
                     found.row.cursor = *cursor;
                 }
             }
-            StoreOp::PresenceEnd { id, at, ended } => {
+            StoreOp::PresenceEnd { id, at, ended, .. } => {
                 if let Some(found) = self.presences.get_mut(id) {
                     found.ended.get_or_insert((*at, *ended));
                 }
             }
-            StoreOp::PresenceTold { id, told } => {
+            StoreOp::PresenceTold { id, told, .. } => {
                 if let Some(found) = self.presences.get_mut(id) {
                     match told {
                         Told::Join(at) => found.row.joined = Some(*at),

@@ -101,9 +101,8 @@ impl Oracle {
     fn cursor_noted(&mut self, op: &StoreOp) -> Verdict {
         let (id, cursor) = match op {
             StoreOp::PresencePut(row) => (&row.id, row.cursor),
-            StoreOp::PresenceGrace { id, cursor, .. } | StoreOp::PresenceCursor { id, cursor } => {
-                (id, *cursor)
-            }
+            StoreOp::PresenceGrace { id, cursor, .. }
+            | StoreOp::PresenceCursor { id, cursor, .. } => (id, *cursor),
             _ => return Ok(()),
         };
         let (Some(ledger), Some(lease)) = (self.ledgers.get(id), self.leases.get(id)) else {

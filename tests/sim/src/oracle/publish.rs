@@ -43,7 +43,7 @@ impl Oracle {
 
     fn claim(&self, op: &StoreOp) -> Option<Claim> {
         match op {
-            StoreOp::PresenceTold { id, told } => Some(match told {
+            StoreOp::PresenceTold { id, told, .. } => Some(match told {
                 Told::Join(_) => Claim::Joined(id.clone()),
                 Told::Leave(_) => Claim::Left(id.clone()),
             }),

@@ -68,8 +68,10 @@ impl Maker {
         self.chance.pick(&self.members)
     }
 
-    fn presence_id(&mut self) -> String {
-        format!("presence-{}", self.chance.below(6))
+    /// A presence: where it began, and its id.
+    fn who(&mut self) -> (Position, String) {
+        let number = self.chance.below(6);
+        (Position(1 << 40 | number), format!("presence-{number}"))
     }
 
     fn seq(&mut self) -> Seq {
@@ -106,9 +108,11 @@ impl Maker {
     }
 
     fn presence(&mut self) -> PresenceRow {
-        let member = self.member();
+        let (began, id) = self.who();
+        // It never changes its member.
+        let member = self.members[usize::try_from(began.0).unwrap() % self.members.len()].clone();
         PresenceRow {
-            id: self.presence_id(),
+            id,
             mesh_id: member.mesh_id,
             member_id: member.id,
             session_id: format!("session-{}", self.chance.below(3)),
@@ -143,7 +147,7 @@ impl Maker {
             attested_until: self.maybe_wall(),
             boot_epochs: self.chance.pick(&[0, 1, 2, 3]),
             grace: self.chance.maybe(Millis(5)),
-            began: self.position(),
+            began,
             joined: self.maybe_position(),
             shown: self.maybe_position(),
             cursor: self.position(),
@@ -245,10 +249,11 @@ impl Maker {
 
     /// The next operation.
     pub(crate) fn op(&mut self) -> StoreOp {
-        let (id, at) = (self.presence_id(), self.wall());
+        let ((began, id), at) = (self.who(), self.wall());
         match self.chance.below(12) {
             0 | 1 => StoreOp::PresencePut(Box::new(self.presence())),
             2 => StoreOp::PresenceGrace {
+                began,
                 id,
                 until: at,
                 last_ping_at: self.wall(),
@@ -257,6 +262,7 @@ impl Maker {
                 known: self.position(),
             },
             3 => StoreOp::PresenceEnd {
+                began,
                 id,
                 at,
                 ended: self.position(),
@@ -264,9 +270,10 @@ impl Maker {
             4 => {
                 let at = self.position();
                 let told = self.chance.pick(&[Told::Join(at), Told::Leave(at)]);
-                StoreOp::PresenceTold { id, told }
+                StoreOp::PresenceTold { began, id, told }
             }
             9 => StoreOp::PresenceCursor {
+                began,
                 id,
                 cursor: self.position(),
             },
