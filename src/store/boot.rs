@@ -124,8 +124,9 @@ impl Restarts {
         );
         let mut statement = conn.prepare(&sql)?;
         let restart = |row: &Row<'_>| {
-            let boot = encode::Fields::after(row, encode::RESTART).next()?;
-            Ok((boot, encode::restart(row)?))
+            let fields = &mut encode::Fields::of(row);
+            let restart = encode::restart_of(fields)?;
+            Ok((fields.next()?, restart))
         };
         statement
             .query_map([], restart)?
@@ -135,8 +136,8 @@ impl Restarts {
 
     /// The row of a presence as the starts since have left it, at the boot `boot`.
     fn presence(&self, row: &Row<'_>, boot: i64) -> rusqlite::Result<PresenceRow> {
-        let mut presence = encode::presence(row)?;
-        let fields = &mut encode::Fields::after(row, encode::PRESENCE);
+        let fields = &mut encode::Fields::of(row);
+        let mut presence = encode::presence_of(fields)?;
         let (put, written): (i64, i64) = (fields.next()?, fields.next()?);
         let epochs = presence.boot_epochs;
         let at = |boot: i64| {

@@ -190,15 +190,19 @@ pub(super) fn peer_state(row: &Row<'_>) -> rusqlite::Result<PeerStateRow> {
     })
 }
 
-/// Columns of [`presence`].
+/// Columns of [`presence_of`].
 pub(super) const PRESENCE: &str = "id, mesh_id, member_id, session_id, session_pubkey, role, \
      display_name, pid, cwd, hostname, peer_type, channel, model, status, status_source, \
      status_updated_at, summary, groups, visible, profile, connected_at, last_ping_at, \
      lease_until, generation, attested_until, boot_epochs, grace, began_pos, joined_pos, \
      shown_pos, cursor_pos, heard_pos, known_pos";
 
+#[cfg(test)]
 pub(super) fn presence(row: &Row<'_>) -> rusqlite::Result<PresenceRow> {
-    let fields = &mut Fields::of(row);
+    presence_of(&mut Fields::of(row))
+}
+
+pub(super) fn presence_of(fields: &mut Fields<'_, '_>) -> rusqlite::Result<PresenceRow> {
     Ok(PresenceRow {
         id: fields.next()?,
         mesh_id: fields.next()?,
@@ -236,11 +240,10 @@ pub(super) fn presence(row: &Row<'_>) -> rusqlite::Result<PresenceRow> {
     })
 }
 
-/// Columns of [`restart`].
+/// Columns of [`restart_of`].
 pub(super) const RESTART: &str = "restored_at, grace, max_grace, restart_grace, heard_pos";
 
-pub(super) fn restart(row: &Row<'_>) -> rusqlite::Result<Restart> {
-    let fields = &mut Fields::of(row);
+pub(super) fn restart_of(fields: &mut Fields<'_, '_>) -> rusqlite::Result<Restart> {
     Ok(Restart {
         at: fields.wall()?,
         grace: fields.count().map(Millis)?,
