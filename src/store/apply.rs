@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql, named_params, params};
 
 use super::audit::Chains;
 use super::encode;
+use super::merge::Merged;
 use crate::core::ids::{Position, PubKey, Seq};
 use crate::core::rows::{
     MessageRow, PeerStateRow, PresenceRow, Restart, StoreAnswer, StoreOp, StoreQuery, Told,
@@ -15,7 +16,11 @@ use crate::core::time::Wall;
 
 /// Carries out one operation inside the current transaction. Returns by how much the number of
 /// undelivered rows changed.
-pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rusqlite::Result<i64> {
+pub(super) fn apply(
+    conn: &Connection,
+    (chains, merged): (&mut Chains, &mut Merged),
+    op: &StoreOp,
+) -> rusqlite::Result<i64> {
     #[cfg(test)]
     super::tests::panic_if_told(op);
     match op {
@@ -56,10 +61,12 @@ pub(super) fn apply(conn: &Connection, chains: &mut Chains, op: &StoreOp) -> rus
         StoreOp::PeerStatePut(row) => peer_state_put(conn, row).map(|()| 0),
         StoreOp::MessageInsert { row, audit } => {
             // If the row is refused, nothing is audited; an audit entry has nothing to be refused.
-            message_insert(conn, row)?;
+            let delivered = row.delivered_at.or_else(|| merged.at(row.seq));
+            message_insert(conn, row, delivered).inspect_err(|_| merged.refused(row.seq))?;
             chains.append(conn, audit)?;
-            Ok(i64::from(row.delivered_at.is_none()))
+            Ok(i64::from(delivered.is_none()))
         }
+        StoreOp::MessageDelivered { seq, .. } if merged.at(*seq).is_some() => Ok(0),
         StoreOp::MessageDelivered { seq, at } => conn
             .prepare_cached(
                 "UPDATE message_queue SET delivered_at = ?2 WHERE seq = ?1 AND delivered_at IS NULL",
@@ -213,7 +220,11 @@ fn peer_state_put(conn: &Connection, row: &PeerStateRow) -> rusqlite::Result<()>
     .map(drop)
 }
 
-fn message_insert(conn: &Connection, row: &MessageRow) -> rusqlite::Result<()> {
+fn message_insert(
+    conn: &Connection,
+    row: &MessageRow,
+    delivered: Option<Wall>,
+) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO message_queue (seq, id, mesh_id, sender_member_id, sender_member_pubkey,
             sender_session_pubkey, sender_name, target_spec, priority, nonce, ciphertext,
@@ -234,7 +245,7 @@ fn message_insert(conn: &Connection, row: &MessageRow) -> rusqlite::Result<()> {
         row.nonce,
         row.ciphertext,
         row.created_at.0,
-        row.delivered_at.map(|at| at.0),
+        delivered.map(|at| at.0),
         row.client_message_id,
         row.request_fingerprint,
         row.reply_to_id,

@@ -45,6 +45,7 @@ mod encode;
 mod fatal;
 mod gauges;
 mod lanes;
+mod merge;
 mod offline;
 mod open;
 mod place;

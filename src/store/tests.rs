@@ -28,6 +28,7 @@ mod commits;
 mod disk;
 mod files;
 mod hanging;
+mod merging;
 mod moving;
 mod operations;
 mod sweeping;

@@ -19,6 +19,7 @@ use super::backlog;
 use super::checkpoint::{self, Restart};
 use super::fatal::{self, Scope};
 use super::lanes::{Entry, Lanes};
+use super::merge::Merged;
 use super::queue::{Inbox, Item, Job, Shared};
 use super::retention::{Step, Sweep};
 use super::{Completion, apply, threads};
@@ -194,6 +195,7 @@ impl Writer {
         };
         // IMMEDIATE: a lock held by somebody's tool shows here, where waiting is allowed.
         run("BEGIN IMMEDIATE")?;
+        let mut merged = Merged::of(batch);
         let mut replies = Vec::new();
         let mut undelivered = 0;
         for Entry { shard, item } in batch {
@@ -206,7 +208,7 @@ impl Writer {
                     })
                 }
                 Item::Op { op, token } => {
-                    let change = apply::apply(conn, &mut self.chains, op);
+                    let change = apply::apply(conn, (&mut self.chains, &mut merged), op);
                     let result = outcome(conn, item, change)?;
                     match result {
                         Ok(change) => undelivered += change,
