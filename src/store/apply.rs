@@ -281,8 +281,9 @@ impl Acked<'_> {
 const ACKED_BY_SEQ: &str = "UPDATE message_queue SET delivered_at = ?4
     WHERE seq = ?1 AND mesh_id = ?2 AND target_spec = ?3 AND delivered_at IS NULL";
 
-/// By an index of its own.
-pub(super) const ACKED_BY_CLIENT_ID: &str = "UPDATE message_queue SET delivered_at = ?4
+/// By that index, since the planner knows nothing of how long mailboxes are.
+pub(super) const ACKED_BY_CLIENT_ID: &str =
+    "UPDATE message_queue INDEXED BY message_by_name SET delivered_at = ?4
     WHERE client_message_id = ?1 AND mesh_id = ?2 AND target_spec = ?3 AND delivered_at IS NULL";
 
 /// The sender's id is looked for only if the broker's finds nothing.

@@ -13,7 +13,7 @@ use super::OpenError;
 const APPLICATION_ID: i64 = 0x4846_7374;
 
 /// Migration `n` (counted from 1) leads from version `n - 1` to `n`. Released ones never change.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7];
 
 /// Notes on the choices:
 /// - `presence`: one index on `disconnected_at` finds both what boot wants (NULL) and what
@@ -272,6 +272,15 @@ INSERT INTO presence_by_place
 DROP TABLE presence;
 ALTER TABLE presence_by_place RENAME TO presence;
 CREATE INDEX presence_by_end ON presence (disconnected_at);
+";
+
+/// One index by the sender's id for both who look by it, instead of two: within a mesh it is of few
+/// senders, and of each once. Nothing is removed from it when a message is confirmed.
+const V7: &str = "
+DROP INDEX message_by_client_id;
+DROP INDEX message_by_sender;
+CREATE INDEX message_by_name ON message_queue (mesh_id, client_message_id, sender_member_id)
+    WHERE client_message_id IS NOT NULL;
 ";
 
 fn known() -> i64 {

@@ -205,7 +205,7 @@ fn an_ack_by_the_senders_id_is_a_lookup_not_a_walk() {
         )
         .unwrap();
     assert!(
-        plan.contains("message_by_client_id (mesh_id=? AND target_spec=? AND client_message_id=?)"),
+        plan.contains("message_by_name (mesh_id=? AND client_message_id=?)"),
         "{plan}"
     );
 }
