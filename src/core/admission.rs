@@ -1,4 +1,4 @@
-//! Who may enter: from a verified hello to a new session, a reattach, or a refusal.
+//! Who may enter: from a hello to a new session, a reattach, or a refusal.
 
 use crate::attachment::Attachment;
 use crate::chain::List;
@@ -40,7 +40,7 @@ impl Shard {
                 return;
             }
         };
-        let hello = match hello {
+        let mut hello = match hello {
             Ok(hello) => Box::new(hello),
             Err(refusal) => return self.refuse(t, conn, refusal),
         };
@@ -49,15 +49,17 @@ impl Shard {
         }
         let home = home_of(&hello.mesh_id, self.place.count);
         if home == self.place.index {
-            self.admit(t, conn, hello);
-        } else {
-            mark(Mark::HandedOff);
-            t.fx.push(Effect::Handoff {
-                conn,
-                shard: home,
-                hello,
-            });
+            return self.admit(t, conn, hello);
         }
+        if let Err(refusal) = hello.check_on_the_way() {
+            return self.refuse(t, conn, refusal);
+        }
+        mark(Mark::HandedOff);
+        t.fx.push(Effect::Handoff {
+            conn,
+            shard: home,
+            hello,
+        });
     }
 
     /// A hello on a socket that is attached already: to itself, or `already_joined`
@@ -68,7 +70,8 @@ impl Shard {
         slot: u32,
         hello: Result<Hello, Refusal>,
     ) {
-        let hello = match hello {
+        let checked = hello.and_then(|hello| hello.verify().map(|()| hello));
+        let hello = match checked {
             Ok(hello) => hello,
             Err(refusal) => {
                 let frame = frames::error(refusal.code, refusal.message, None);
@@ -100,11 +103,11 @@ impl Shard {
         self.replace(t, replaced);
     }
 
-    /// A verified hello at its mesh's home.
+    /// A hello at its mesh's home.
     pub(crate) fn admit(&mut self, t: &mut Turn<'_>, conn: ConnId, mut hello: Box<Hello>) {
         let (mesh, member) = match self.find(&hello) {
             Ok(found) => found,
-            Err(refusal) => return self.refuse(t, conn, refusal),
+            Err(refusal) => return self.refuse(t, conn, hello.refused_for(refusal)),
         };
         let (kind, key) = (hello.kind(), hello.session_key);
         let present = self.present(mesh, member, kind, key, &hello.session_id);

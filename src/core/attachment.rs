@@ -14,7 +14,7 @@ use crate::wheel::TimerKey;
 pub(crate) enum Attachment {
     /// No hello yet; the timer is its hello deadline.
     Greeting(TimerKey),
-    /// Its hello was verified, but the incumbent of its identity is asked first.
+    /// Its hello is good, but the incumbent of its identity is asked first.
     Contending {
         /// Whose place it wants.
         slot: u32,

@@ -45,7 +45,7 @@ pub enum Effect {
         conn: ConnId,
         /// Index of the mesh's home.
         shard: u16,
-        /// What it said, verified.
+        /// What it said, and what of it is yet to be proven.
         hello: Box<Hello>,
     },
     /// Make durable. With a token, `Input::Stored` follows.

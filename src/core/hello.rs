@@ -7,13 +7,13 @@ use crate::effect::Close;
 use crate::identity::{AttestationText, HelloText, ResumeKey, SessionHelloText, Signature, Unfit};
 use crate::ids::PubKey;
 use crate::limits::{ATTESTATION_LIFE, GROUPS_MAX, HELLO_SKEW, NAME_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::proof::{Claimed, Proof, Prover};
+use crate::proof::{Claimed, Proof};
 use crate::rows::{Group, PeerRole};
 use crate::time::{Millis, Wall};
 use crate::wire::{FieldError, Fields};
 
-/// A hello whose shape, timestamp and signatures hold. Whether its member exists, is not revoked
-/// and may enter is for the mesh's home shard.
+/// A hello whose shape and timestamp hold. Whether its member exists, is not revoked and may enter
+/// is for the mesh's home shard, and which of its signatures must still be checked.
 #[derive(Clone, Debug)]
 pub struct Hello {
     /// Which of the two.
@@ -52,7 +52,7 @@ pub struct Hello {
     pub signature: Signature,
     /// Until when the parent attestation holds.
     pub attested_until: Option<Wall>,
-    /// How far it is proven.
+    /// What it has yet to prove.
     pub(crate) proof: Proof,
     /// Why the resume token it brought did not serve.
     pub(crate) unfit: Option<Unfit>,
@@ -82,6 +82,19 @@ impl Refusal {
         }
     }
 
+    /// The signature of a hello does not hold.
+    pub(crate) fn bad_signature(role: PeerRole) -> Self {
+        match role {
+            PeerRole::ControlPlane => Self::hello("bad_signature"),
+            PeerRole::Session => Self::session("bad_signature", "session_bad_signature"),
+        }
+    }
+
+    /// The member's signature that vouches for a session does not hold.
+    pub(crate) fn bad_attestation() -> Self {
+        Self::attestation("bad_signature", "attestation_bad_signature")
+    }
+
     fn hello(code: &'static str) -> Self {
         Self::new(code, format!("hello rejected: {code}"))
     }
@@ -108,8 +121,8 @@ impl From<FieldError> for Refusal {
 }
 
 impl Hello {
-    /// Reads and checks a `hello`; its signature not yet, if it brings a resume token made with
-    /// `key`.
+    /// Reads and checks a `hello`, but for its signature; perhaps a resume token made with `key`
+    /// stands for that.
     ///
     /// # Errors
     /// The first row of protocol.md §4 (1, 3, 4, 5) that fails.
@@ -118,7 +131,44 @@ impl Hello {
         now: Wall,
         key: Option<&ResumeKey>,
     ) -> Result<Self, Refusal> {
-        let mut prover = prover(fields);
+        let mut proof = Proof::default();
+        let read = Self::read_member(fields, now, &mut proof);
+        Self::proving(read, (PeerRole::ControlPlane, proof), fields, (now, key))
+    }
+
+    /// Reads and checks a `session_hello`, but for its signatures; perhaps a resume token made with
+    /// `key` stands for those.
+    ///
+    /// # Errors
+    /// The first row of protocol.md §5 (1, 2, 3, 5, 6) that fails.
+    pub fn session(
+        fields: &Fields<'_>,
+        now: Wall,
+        key: Option<&ResumeKey>,
+    ) -> Result<Self, Refusal> {
+        let mut proof = Proof::default();
+        let read = Self::read_session(fields, now, &mut proof);
+        Self::proving(read, (PeerRole::Session, proof), fields, (now, key))
+    }
+
+    /// A hello that is complete, with its proof; or why it is refused, for which the signatures
+    /// that were read until then come first.
+    fn proving(
+        read: Result<Self, Refusal>,
+        (role, proof): (PeerRole, Proof),
+        fields: &Fields<'_>,
+        (now, key): (Wall, Option<&ResumeKey>),
+    ) -> Result<Self, Refusal> {
+        // What is no text is none.
+        let token = fields.lenient_str("resumeToken");
+        let token = token.as_deref().filter(|token| !token.is_empty());
+        match read {
+            Ok(hello) => Ok(hello.resting_on(proof, token, key, now)),
+            Err(refusal) => Err(proof.or_first(role, token.is_some(), refusal)),
+        }
+    }
+
+    fn read_member(fields: &Fields<'_>, now: Wall, proof: &mut Proof) -> Result<Self, Refusal> {
         let session_key = claimed_session_key(fields)?;
         let timestamp = fresh(fields, now).ok_or_else(|| Refusal::hello("timestamp_skew"))?;
         let pubkey = fields.lenient_str("pubkey").unwrap_or_default();
@@ -135,44 +185,22 @@ impl Hello {
             pubkey: &pubkey,
             timestamp,
         };
-        prover.claim(Claimed {
+        proof.own = Some(Claimed {
             key: member_key,
             text: text.text(),
             signature,
-            refusal: Refusal::hello("bad_signature"),
-        })?;
-        let hello = Self {
+        });
+        Ok(Self {
             role: PeerRole::ControlPlane,
             member_key_exact: PubKey::parse(&pubkey).is_some(),
             session_key,
             attested_until: None,
             parent_member_id: None,
             ..common(fields, mesh_id.into_owned(), member_key, signature)?
-        };
-        hello.settled(prover, key, now)
+        })
     }
 
-    fn settled(
-        mut self,
-        prover: Prover,
-        key: Option<&ResumeKey>,
-        now: Wall,
-    ) -> Result<Self, Refusal> {
-        (self.proof, self.unfit) = prover.settle(&self, key, now)?;
-        Ok(self)
-    }
-
-    /// Reads and checks a `session_hello`; its signatures not yet, if it brings a resume token made
-    /// with `key`.
-    ///
-    /// # Errors
-    /// The first row of protocol.md §5 (1, 2, 3, 5, 6) that fails.
-    pub fn session(
-        fields: &Fields<'_>,
-        now: Wall,
-        key: Option<&ResumeKey>,
-    ) -> Result<Self, Refusal> {
-        let mut prover = prover(fields);
+    fn read_session(fields: &Fields<'_>, now: Wall, proof: &mut Proof) -> Result<Self, Refusal> {
         let Some(session_key) = fields.pubkey("sessionPubkey") else {
             return Err(bad_session_pubkey());
         };
@@ -182,7 +210,7 @@ impl Hello {
                 "parentMemberPubkey must be 64 lowercase hex chars",
             ));
         };
-        let attested_until = attestation(fields, (&session_key, &member_key), now, &mut prover)?;
+        let attested_until = attestation(fields, (&session_key, &member_key), now, proof)?;
         let timestamp = fresh(fields, now)
             .ok_or_else(|| Refusal::session("timestamp_skew", "session_timestamp_skew"))?;
         let signature = signature(fields.lenient_str("signature").as_deref())
@@ -194,14 +222,13 @@ impl Hello {
             session_pubkey: &session_key.to_string(),
             timestamp,
         };
-        prover.claim(Claimed {
+        proof.own = Some(Claimed {
             key: session_key,
             text: text.text(),
             signature,
-            refusal: Refusal::session("bad_signature", "session_bad_signature"),
-        })?;
+        });
         let parent_member_id = fields.opt_str("parentMemberId", NAME_BYTES_MAX)?;
-        let hello = Self {
+        Ok(Self {
             role: PeerRole::Session,
             member_key_exact: true,
             session_key: Some(session_key),
@@ -210,8 +237,7 @@ impl Hello {
                 .filter(|id| !id.is_empty())
                 .map(std::borrow::Cow::into_owned),
             ..common(fields, mesh_id.into_owned(), member_key, signature)?
-        };
-        hello.settled(prover, key, now)
+        })
     }
 }
 
@@ -251,16 +277,9 @@ fn common(
         groups,
         signature,
         attested_until: None,
-        proof: Proof::Signed,
+        proof: Proof::default(),
         unfit: None,
     })
-}
-
-/// With the `resumeToken` of a hello, if it has one; what is no text is none.
-fn prover(fields: &Fields<'_>) -> Prover {
-    let token = fields.lenient_str("resumeToken");
-    let token = token.filter(|token| !token.is_empty());
-    Prover::new(token.map(std::borrow::Cow::into_owned))
 }
 
 /// `leaseMs`: any number; what is out of bounds is clamped, not refused.
@@ -334,12 +353,13 @@ fn whole_millis(number: f64) -> Option<Wall> {
     Some(Wall(number as i64))
 }
 
-/// Checks the parent attestation (protocol.md §5, checks 3 and 5); returns when it runs out.
+/// Checks the parent attestation (protocol.md §5, checks 3 and 5) but for its signature; returns
+/// when it runs out.
 fn attestation(
     fields: &Fields<'_>,
     (session_key, member_key): (&PubKey, &PubKey),
     now: Wall,
-    prover: &mut Prover,
+    proof: &mut Proof,
 ) -> Result<Wall, Refusal> {
     let raw: Option<&RawValue> = fields.json("parentAttestation", "an object").ok().flatten();
     let attestation = raw
@@ -377,11 +397,10 @@ fn attestation(
         session_pubkey: &session_key.to_string(),
         expires_at,
     };
-    prover.claim(Claimed {
+    proof.attestation = Some(Claimed {
         key: *member_key,
         text: text.text(),
         signature,
-        refusal: Refusal::attestation("bad_signature", "attestation_bad_signature"),
-    })?;
+    });
     Ok(expires_at)
 }

@@ -43,7 +43,7 @@ pub enum Input<'a> {
         /// How.
         how: Closing,
     },
-    /// A socket whose hello was verified on another loop arrived here, its mesh's home.
+    /// A socket that said hello on another loop arrived here, its mesh's home.
     Adopted {
         /// The socket, as this loop names it.
         conn: ConnId,

@@ -38,6 +38,8 @@ marks! {
     StaleInput,
     /// The end of a socket that was told to close.
     StaleClose,
+    /// The attestation of a hello had been checked before.
+    Attested,
     /// A socket ended before its hello.
     ClosedWhileGreeting,
     /// A socket said no hello in time.

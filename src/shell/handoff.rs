@@ -35,7 +35,7 @@ pub(super) struct Parcel {
     pub(super) fd: OwnedFd,
     /// What was read of it and not yet given to the core.
     pub(super) residue: Vec<u8>,
-    /// What its client said, verified.
+    /// What its client said.
     pub(super) hello: Box<Hello>,
 }
 

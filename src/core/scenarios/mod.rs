@@ -8,6 +8,7 @@
 mod delivery;
 mod lease_table;
 mod missed;
+mod proving;
 mod restart;
 mod resuming;
 

@@ -85,6 +85,10 @@ impl World {
                 let mut client = Self::extra(persona);
                 let wrongs = ["bad_signature", "malformed", "timestamp_skew"];
                 client.wrong = Some(wrongs[rng.index(3)]);
+                let launched = client.persona.who.kind == Kind::Launched;
+                if client.wrong == Some("bad_signature") && launched && rng.chance(500) {
+                    client.wrong = Some("bad_attestation");
+                }
                 if client.wrong == Some("timestamp_skew") {
                     // Right but for the clock, which may be the broker's fault.
                     client.wrong = None;

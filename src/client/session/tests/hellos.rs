@@ -5,11 +5,13 @@ use super::*;
 fn read_hello(frame: &Value, now: Now) -> Hello {
     let text = frame.to_string();
     let fields = Fields::parse(&text).unwrap();
-    match frame["type"].as_str().unwrap() {
+    let hello = match frame["type"].as_str().unwrap() {
         "hello" => Hello::member(&fields, now.wall, None).unwrap(),
         "session_hello" => Hello::session(&fields, now.wall, None).unwrap(),
         other => panic!("{other} is no hello"),
-    }
+    };
+    hello.verify().unwrap();
+    hello
 }
 
 #[test]

@@ -67,15 +67,26 @@ impl Oracle {
         holders.map(super::model::Lease::kind).min()
     }
 
-    /// Whether a hello may begin a lease.
-    pub(crate) fn admissible(&self, said: &HelloSaid) -> Verdict {
-        let resumed = said.wrong == Some("bad_signature") && self.resumes(said).1;
+    /// Whether nothing is wrong with a hello, or something stands for what is.
+    fn sound(&self, said: &HelloSaid) -> Verdict {
+        let spared = match said.wrong {
+            None => true,
+            Some("bad_signature") => self.resumes(said).1,
+            Some("bad_attestation") => self.resumes(said).1 || self.is_attested(said),
+            Some(_) => false,
+        };
         ensure!(
-            said.wrong.is_none() || resumed,
+            spared,
             "I7",
             "a hello that is {:?} was accepted",
             said.wrong
         );
+        Ok(())
+    }
+
+    /// Whether a hello may begin a lease.
+    pub(crate) fn admissible(&self, said: &HelloSaid) -> Verdict {
+        self.sound(said)?;
         ensure!(
             !self.members[said.who.member].revoked,
             "I7",
@@ -113,13 +124,7 @@ impl Oracle {
                 format!("{at:?} was welcomed without a hello"),
             ));
         };
-        let resumed = said.wrong == Some("bad_signature") && self.resumes(&said).1;
-        ensure!(
-            said.wrong.is_none() || resumed,
-            "I7",
-            "a hello that is {:?} was accepted",
-            said.wrong
-        );
+        self.sound(&said)?;
         self.token_given(&id, &said, frame["resumeToken"].as_str());
         ensure!(
             !self.members[said.who.member].revoked,
@@ -303,7 +308,10 @@ impl Oracle {
         let wall = self.now.wall.0;
         let own = self.lease_of(&said.who).and_then(|id| self.leases.get(id));
         let holds = match code {
-            "bad_signature" => said.wrong == Some(code) && !self.resumes(said).0,
+            "bad_signature" => {
+                matches!(said.wrong, Some("bad_signature" | "bad_attestation"))
+                    && !self.resumes(said).0
+            }
             "malformed" => said.wrong == Some(code),
             "timestamp_skew" => self.skewed(said),
             "expired" => said.expires_at <= wall,

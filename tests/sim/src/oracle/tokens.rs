@@ -1,6 +1,6 @@
 //! Resume tokens: which stand for a signature, and which do not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Oracle;
 use crate::said::HelloSaid;
@@ -20,6 +20,8 @@ pub(crate) struct Tokens {
     in_time: BTreeMap<String, (bool, bool)>,
     /// The first and the last end of the attestations of a presence.
     attested: BTreeMap<String, (i64, i64)>,
+    /// Of a presence, the ends of all attestations that were good.
+    proven: BTreeSet<(String, i64)>,
     /// Presence to the tokens given since it attached last.
     last: BTreeMap<String, Vec<String>>,
     /// When the signature of a presence was last checked, by the wall clock.
@@ -70,10 +72,20 @@ impl Oracle {
         if said.wrong.is_some() || said.who.kind != Kind::Launched {
             return;
         }
-        let (end, attested) = (said.expires_at, &mut self.tokens_given.attested);
-        let (first, last) = attested.entry(id.to_owned()).or_insert((end, end));
+        let (end, given) = (said.expires_at, &mut self.tokens_given);
+        given.proven.insert((id.to_owned(), end));
+        let (first, last) = given.attested.entry(id.to_owned()).or_insert((end, end));
         *first = end.min(*first);
         *last = end.max(*last);
+    }
+
+    /// Whether the session of a hello has brought the same attestation before: perhaps.
+    pub(crate) fn is_attested(&self, said: &HelloSaid) -> bool {
+        self.lease_of(&said.who).is_some_and(|id| {
+            self.tokens_given
+                .proven
+                .contains(&(id.clone(), said.expires_at))
+        })
     }
 
     /// A session was welcomed, perhaps with a token.
