@@ -246,7 +246,7 @@ impl Shard {
                 .and_then(|ix| self.member(ix))
                 .is_some_and(|m| m.key == row.sender_member_pubkey)
         });
-        frames::encode(&frames::Push {
+        let push = frames::Push {
             message_id: row.id,
             mesh_id: &row.mesh_id,
             sender_pubkey: row
@@ -268,7 +268,8 @@ impl Shard {
                 .request_fingerprint
                 .as_deref()
                 .filter(|_| target.is_some()),
-        })
+        };
+        push.encode()
     }
 
     /// Messages reached their recipient: their rows say so, and there is room for more.

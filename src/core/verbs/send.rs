@@ -142,15 +142,11 @@ impl Shard {
         let any = usize::MAX;
         let target_spec = fields.str("targetSpec", any)?;
         let (nonce, ciphertext) = (fields.str("nonce", any)?, fields.str("ciphertext", any)?);
-        let size: usize = [&ciphertext, &nonce, &target_spec]
-            .iter()
-            .map(|s| s.encode_utf16().count())
-            .sum();
-        let max = self.config.max_message_bytes;
-        if size > max {
-            let error = format!("payload too large: {size} bytes > MAX_MESSAGE_BYTES={max}");
-            return Err(Refused(error.into(), "too_large"));
-        }
+        let size = size(
+            &[&ciphertext, &nonce, &target_spec],
+            self.config.max_message_bytes,
+        );
+        size.map_err(|error| Refused(error.into(), "too_large"))?;
         let priority = Priority::parse(&fields.str("priority", NAME_BYTES_MAX)?)
             .ok_or_else(|| FieldError::new("priority", "one of now, next, low"))?;
         let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
@@ -359,6 +355,22 @@ fn sent(row: &MessageRow) -> AuditRow {
         }),
         created_at: row.created_at,
     }
+}
+
+/// Whether a message is not too large, which clients count in UTF-16.
+fn size(texts: &[&str], max: usize) -> Result<(), String> {
+    let sum = |size: fn(&str) -> usize| texts.iter().map(|text| size(text)).sum::<usize>();
+    // A text has no more units than bytes, so that few have to be counted.
+    let size = match sum(str::len) {
+        bytes if bytes <= max => bytes,
+        _ => sum(|text| text.encode_utf16().count()),
+    };
+    if size > max {
+        return Err(format!(
+            "payload too large: {size} bytes > MAX_MESSAGE_BYTES={max}"
+        ));
+    }
+    Ok(())
 }
 
 /// The answer to the sender of a message that is on disk.

@@ -11,6 +11,7 @@ use crate::ids::PubKey;
 use crate::mint::MessageId;
 use crate::rows::{Group, Priority, Stats};
 use crate::time::Wall;
+use crate::wire::object::object;
 
 /// Room for most frames, so that few grow while they are encoded.
 const FRAME_BYTES: usize = 512;
@@ -216,8 +217,7 @@ pub struct Ack<'a> {
 }
 
 /// A message on its way to a peer (protocol.md §8.4, §8.5).
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename = "push", rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct Push<'a> {
     /// The message's id.
     pub message_id: MessageId,
@@ -227,7 +227,6 @@ pub struct Push<'a> {
     pub sender_pubkey: PubKey,
     /// Absent between sessions of one member: its control-plane client drops, unacknowledged,
     /// what bears its own member key (protocol.md §26).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sender_member_pubkey: Option<PubKey>,
     /// The sender's member.
     pub sender_member_id: &'a str,
@@ -242,17 +241,36 @@ pub struct Push<'a> {
     /// When it was accepted.
     pub created_at: Wall,
     /// As sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reply_to_id: Option<&'a str>,
     /// As sent; direct messages only.
-    #[serde(rename = "client_message_id", skip_serializing_if = "Option::is_none")]
     pub client_message_id: Option<&'a str>,
     /// As sent; direct messages only.
-    #[serde(
-        rename = "request_fingerprint",
-        skip_serializing_if = "Option::is_none"
-    )]
     pub request_fingerprint: Option<&'a str>,
+}
+
+impl Push<'_> {
+    /// The frame; as [`encode`], and several times as fast.
+    pub fn encode(&self) -> Bytes {
+        let sender = self.sender_pubkey.to_string();
+        let member = self.sender_member_pubkey.map(|key| key.to_string());
+        let created_at = self.created_at.to_string();
+        object(&[
+            ("type", Some("push")),
+            ("messageId", Some(self.message_id.as_str())),
+            ("meshId", Some(self.mesh_id)),
+            ("senderPubkey", Some(&sender)),
+            ("senderMemberPubkey", member.as_deref()),
+            ("senderMemberId", Some(self.sender_member_id)),
+            ("senderName", Some(self.sender_name)),
+            ("priority", Some(self.priority.name())),
+            ("nonce", Some(self.nonce)),
+            ("ciphertext", Some(self.ciphertext)),
+            ("createdAt", Some(&created_at)),
+            ("replyToId", self.reply_to_id),
+            ("client_message_id", self.client_message_id),
+            ("request_fingerprint", self.request_fingerprint),
+        ])
+    }
 }
 
 /// One entry of `peers_list` (protocol.md §7).
@@ -343,4 +361,35 @@ pub fn error(code: &str, message: impl Display, req_id: Option<&str>) -> Bytes {
         message: &message.to_string(),
         req_id,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Seq;
+    use crate::mint::Mint;
+
+    #[test]
+    fn a_push_says_what_it_has_to_say_in_the_order_known() {
+        let push = Push {
+            message_id: Mint::new([7; 32]).message_id(Seq(1)),
+            mesh_id: "mesh",
+            sender_pubkey: PubKey([0xab; 32]),
+            sender_member_pubkey: None,
+            sender_member_id: "member",
+            sender_name: "a \"name\"",
+            priority: Priority::Next,
+            nonce: "n",
+            ciphertext: "c",
+            created_at: Wall(0),
+            reply_to_id: None,
+            client_message_id: Some("mine"),
+            request_fingerprint: None,
+        };
+        let (id, key) = (push.message_id.as_str(), "ab".repeat(32));
+        let expected = format!(
+            r#"{{"type":"push","messageId":"{id}","meshId":"mesh","senderPubkey":"{key}","senderMemberId":"member","senderName":"a \"name\"","priority":"next","nonce":"n","ciphertext":"c","createdAt":"1970-01-01T00:00:00.000Z","client_message_id":"mine"}}"#
+        );
+        assert_eq!(push.encode(), expected.as_bytes());
+    }
 }

@@ -2,6 +2,7 @@
 
 pub mod fields;
 pub mod frames;
+mod object;
 
 pub use fields::{FieldError, Fields, ParseError};
 pub use frames::ErrorFrame;
