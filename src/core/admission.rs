@@ -205,7 +205,7 @@ impl Shard {
                 peer.member == member
                     && peer.kind == kind
                     && peer.session_key == key
-                    && (key.is_some() || peer.card.session_id() == session_id)
+                    && (key.is_some() || *peer.card.session_id() == *session_id)
             })
         };
         let Some(key) = key else {

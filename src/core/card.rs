@@ -6,6 +6,7 @@ use std::ops::Deref;
 
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
+use crate::packing::{self, Id};
 use crate::rows::Group;
 
 /// The texts of a session, unpacked.
@@ -23,18 +24,20 @@ pub(crate) struct Details {
     /// Its working directory.
     pub(crate) cwd: Box<str>,
     pub(crate) groups: Vec<Group>,
+    /// The client's process id.
+    pub(crate) pid: i64,
 }
 
-/// The texts of a session. In the order of [`Field`], then a name and a role per group, each as its
-/// length plus one (7 bits a byte, low first, the high bit says that more follow; 0 is none) and
-/// its bytes.
+/// The texts of a session. A byte that says which of its ids are [packed](crate::packing); then in
+/// the order of [`Field`], then a name and a role per group, each as its length plus one (7 bits a
+/// byte, low first, the high bit says that more follow; 0 is none) and its bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Card(Bytes);
 
 /// Most bytes of a card that lies within its session: names, ids, a host, a directory and a group
 /// fit. An allocation of its own would outlive those that a hello needs for a moment, and hold the
 /// memory around it: among a million sessions, more than the card itself takes.
-const INLINE: usize = 182;
+const INLINE: usize = 142;
 
 #[derive(Clone, Debug)]
 enum Bytes {
@@ -78,33 +81,56 @@ enum Field {
     Channel,
     Model,
     Cwd,
+    Pid,
     /// Behind all others.
     Groups,
 }
 
+/// In the first byte: the presence id is packed …
+const PACKED_PRESENCE_ID: u8 = 1;
+/// … and so is the session id.
+const PACKED_SESSION_ID: u8 = 2;
+
 impl Card {
     /// Packs.
     pub(crate) fn of(details: &Details) -> Self {
-        let texts = || {
-            let fixed: [Option<&str>; Field::Groups as usize] = [
-                Some(&details.presence_id),
-                Some(&details.session_id),
-                Some(&details.name),
-                details.summary.as_deref(),
-                details.hostname.as_deref(),
-                details.peer_type.as_deref(),
-                details.channel.as_deref(),
-                details.model.as_deref(),
-                Some(&details.cwd),
+        let presence_id = packing::base62(&details.presence_id);
+        let session_id = packing::uuid(&details.session_id);
+        let pid = details.pid.to_le_bytes();
+        let pid = pid.get(..significant(&pid)).unwrap_or_default();
+        let parts = || {
+            let fixed: [Option<&[u8]>; Field::Groups as usize] = [
+                Some(match &presence_id {
+                    Some(packed) => packed,
+                    None => details.presence_id.as_bytes(),
+                }),
+                Some(match &session_id {
+                    Some(packed) => packed,
+                    None => details.session_id.as_bytes(),
+                }),
+                Some(details.name.as_bytes()),
+                bytes_of(&details.summary),
+                bytes_of(&details.hostname),
+                bytes_of(&details.peer_type),
+                bytes_of(&details.channel),
+                bytes_of(&details.model),
+                Some(details.cwd.as_bytes()),
+                Some(pid),
             ];
             let groups = details.groups.iter();
-            let groups = groups.flat_map(|group| [Some(&*group.name), group.role.as_deref()]);
+            let groups =
+                groups.flat_map(|group| [Some(group.name.as_bytes()), bytes_of(&group.role)]);
             fixed.into_iter().chain(groups)
         };
         // Asked for at its size, so that nothing is left over beside it.
-        let mut bytes = Vec::with_capacity(texts().map(packed_len).sum());
-        for text in texts() {
-            put(&mut bytes, text);
+        let mut bytes = Vec::with_capacity(1 + parts().map(packed_len).sum::<usize>());
+        let flag = |packed: bool, flag| if packed { flag } else { 0 };
+        bytes.push(
+            flag(presence_id.is_some(), PACKED_PRESENCE_ID)
+                | flag(session_id.is_some(), PACKED_SESSION_ID),
+        );
+        for part in parts() {
+            put(&mut bytes, part);
         }
         Self(bytes.into())
     }
@@ -113,8 +139,8 @@ impl Card {
     pub(crate) fn details(&self) -> Details {
         let text = |text: Option<&str>| text.map(Into::into);
         Details {
-            presence_id: self.presence_id().into(),
-            session_id: self.session_id().into(),
+            presence_id: (&*self.presence_id()).into(),
+            session_id: (&*self.session_id()).into(),
             name: self.name().into(),
             summary: text(self.summary()),
             hostname: text(self.hostname()),
@@ -123,6 +149,7 @@ impl Card {
             model: text(self.model()),
             cwd: self.cwd().into(),
             groups: self.groups().to_vec(),
+            pid: self.pid(),
         }
     }
 
@@ -135,12 +162,29 @@ impl Card {
     }
 
     /// Its public name.
-    pub(crate) fn presence_id(&self) -> &str {
-        self.text(Field::PresenceId).unwrap_or_default()
+    pub(crate) fn presence_id(&self) -> Id<'_> {
+        if self.has(PACKED_PRESENCE_ID) {
+            Id::of_base62(self.part(Field::PresenceId))
+        } else {
+            Id::as_is(self.text(Field::PresenceId))
+        }
     }
 
-    pub(crate) fn session_id(&self) -> &str {
-        self.text(Field::SessionId).unwrap_or_default()
+    pub(crate) fn session_id(&self) -> Id<'_> {
+        if self.has(PACKED_SESSION_ID) {
+            Id::of_uuid(self.part(Field::SessionId))
+        } else {
+            Id::as_is(self.text(Field::SessionId))
+        }
+    }
+
+    /// The client's process id.
+    pub(crate) fn pid(&self) -> i64 {
+        let mut pid = [0; 8];
+        for (place, byte) in pid.iter_mut().zip(self.part(Field::Pid)) {
+            *place = *byte;
+        }
+        i64::from_le_bytes(pid)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -175,12 +219,20 @@ impl Card {
         Groups(self.from(Field::Groups))
     }
 
+    fn has(&self, flag: u8) -> bool {
+        self.0.first().is_some_and(|flags| flags & flag != 0)
+    }
+
     fn text(&self, field: Field) -> Option<&str> {
         take(&mut self.from(field))
     }
 
+    fn part(&self, field: Field) -> &[u8] {
+        raw(&mut self.from(field)).unwrap_or_default()
+    }
+
     fn from(&self, field: Field) -> &[u8] {
-        let mut bytes = &*self.0;
+        let mut bytes = self.0.get(1..).unwrap_or_default();
         for _ in 0..field as usize {
             skip(&mut bytes);
         }
@@ -228,23 +280,35 @@ impl Serialize for Groups<'_> {
     }
 }
 
-fn length_of(text: Option<&str>) -> usize {
-    text.map_or(0, |text| text.len() + 1)
+/// Bytes of a number, low first, that are not merely the zeros at its end.
+fn significant(number: &[u8]) -> usize {
+    number
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |at| at + 1)
 }
 
-fn packed_len(text: Option<&str>) -> usize {
-    let digits = (length_of(text) | 1).ilog2() / 7 + 1;
-    digits as usize + text.map_or(0, str::len)
+fn bytes_of(text: &Option<Box<str>>) -> Option<&[u8]> {
+    text.as_deref().map(str::as_bytes)
 }
 
-fn put(bytes: &mut Vec<u8>, text: Option<&str>) {
-    let mut length = length_of(text);
+fn length_of(part: Option<&[u8]>) -> usize {
+    part.map_or(0, |part| part.len() + 1)
+}
+
+fn packed_len(part: Option<&[u8]>) -> usize {
+    let digits = (length_of(part) | 1).ilog2() / 7 + 1;
+    digits as usize + part.map_or(0, <[u8]>::len)
+}
+
+fn put(bytes: &mut Vec<u8>, part: Option<&[u8]>) {
+    let mut length = length_of(part);
     while length > 0x7f {
         bytes.push(0x80 | u8::try_from(length & 0x7f).unwrap_or(0));
         length >>= 7;
     }
     bytes.push(u8::try_from(length).unwrap_or(0));
-    bytes.extend_from_slice(text.unwrap_or_default().as_bytes());
+    bytes.extend_from_slice(part.unwrap_or_default());
 }
 
 /// The bytes of the first text.
@@ -282,6 +346,14 @@ mod tests {
         prop_oneof![".{0,5}", ".{120,135}", ".{0,20000}"].prop_map(Into::into)
     }
 
+    fn id() -> impl Strategy<Value = Box<str>> {
+        prop_oneof![
+            "[0-9A-Za-z]{32}",
+            "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+        ]
+        .prop_map(Into::into)
+    }
+
     fn group() -> impl Strategy<Value = Group> {
         (text(), proptest::option::of(text())).prop_map(|(name, role)| Group { name, role })
     }
@@ -289,9 +361,11 @@ mod tests {
     fn details() -> impl Strategy<Value = Details> {
         let some = || proptest::option::of(text());
         let groups = proptest::collection::vec(group(), 0..4);
-        let names = (text(), text(), text(), text());
-        (names, (some(), some(), some(), some(), some()), groups).prop_map(
-            |((presence_id, session_id, name, cwd), rest, groups)| {
+        let id = || prop_oneof![text(), id()];
+        let names = (id(), id(), text(), text());
+        let rest = (some(), some(), some(), some(), some());
+        (names, rest, groups, any::<i64>()).prop_map(
+            |((presence_id, session_id, name, cwd), rest, groups, pid)| {
                 let (summary, hostname, peer_type, channel, model) = rest;
                 Details {
                     presence_id,
@@ -304,6 +378,7 @@ mod tests {
                     model,
                     cwd,
                     groups,
+                    pid,
                 }
             },
         )
@@ -324,7 +399,7 @@ mod tests {
     #[test]
     fn a_card_is_asked_for_at_its_size() {
         let texts = [0, 0x7e, 0x7f, 0x3ffe, 0x3fff].map(|n| "x".repeat(n));
-        for text in texts.iter().map(|text| Some(text.as_str())).chain([None]) {
+        for text in texts.iter().map(|text| Some(text.as_bytes())).chain([None]) {
             let mut bytes = Vec::new();
             put(&mut bytes, text);
             assert_eq!(bytes.len(), packed_len(text));

@@ -45,8 +45,9 @@ impl Index {
 /// Member, kind and session id.
 pub(crate) type Identity<'a> = (MemberIx, Kind, &'a str);
 
-fn identity(peer: &PeerConn) -> Identity<'_> {
-    (peer.member, peer.kind, peer.card.session_id())
+/// Whether a session is the one of that identity.
+fn is(peer: &PeerConn, (member, kind, id): Identity<'_>) -> bool {
+    peer.member == member && peer.kind == kind && *peer.card.session_id() == *id
 }
 
 fn key_hash(hasher: &Hasher, peers: &HandleSlab<PeerConn>, slot: u32) -> u64 {
@@ -54,7 +55,11 @@ fn key_hash(hasher: &Hasher, peers: &HandleSlab<PeerConn>, slot: u32) -> u64 {
 }
 
 fn id_hash(hasher: &Hasher, peers: &HandleSlab<PeerConn>, slot: u32) -> u64 {
-    hasher.hash_one(peers.get_slot(slot).map(identity))
+    let Some(peer) = peers.get_slot(slot) else {
+        return 0;
+    };
+    let who: Identity<'_> = (peer.member, peer.kind, &peer.card.session_id());
+    hasher.hash_one(who)
 }
 
 impl Shard {
@@ -98,8 +103,8 @@ impl Shard {
     /// The session of that member and kind that goes by a session id, the latest if there were
     /// several.
     pub(crate) fn id_holder(&self, mesh: MeshIx, who: Identity<'_>) -> Option<u32> {
-        let is_it = |slot| self.peers.get_slot(slot).map(identity) == Some(who);
-        let hash = self.hasher.hash_one(Some(who));
+        let is_it = |slot| self.peers.get_slot(slot).is_some_and(|peer| is(peer, who));
+        let hash = self.hasher.hash_one(who);
         self.mesh(mesh)?.by_session_id.find(hash, is_it)
     }
 
@@ -108,9 +113,10 @@ impl Shard {
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let (mesh, who) = (peer.mesh, identity(peer));
+        let (mesh, id) = (peer.mesh, peer.card.session_id());
+        let who: Identity<'_> = (peer.member, peer.kind, &id);
         let holder = self.id_holder(mesh, who);
-        let hash = self.hasher.hash_one(Some(who));
+        let hash = self.hasher.hash_one(who);
         let (peers, hasher) = (&self.peers, &self.hasher);
         if let Some(mesh) = self.meshes.get_mut(mesh.0 as usize) {
             if let Some(holder) = holder {
@@ -123,7 +129,7 @@ impl Shard {
 
     /// A session no longer goes by that id. It may be gone already.
     pub(crate) fn drop_id(&mut self, mesh: MeshIx, slot: u32, who: Identity<'_>) {
-        let hash = self.hasher.hash_one(Some(who));
+        let hash = self.hasher.hash_one(who);
         if let Some(mesh) = self.mesh_mut(mesh) {
             mesh.by_session_id.remove(hash, slot);
         }

@@ -74,7 +74,7 @@ impl Shard {
             session_pubkey: peer.session_key,
             role: peer.role(),
             display_name: peer.name().to_owned(),
-            pid: peer.pid,
+            pid: peer.card.pid(),
             cwd: peer.card.cwd().to_owned(),
             hostname: text(peer.card.hostname()),
             peer_type: text(peer.card.peer_type()),
@@ -96,7 +96,7 @@ impl Shard {
             grace: Some(peer.grace),
             began: Position(peer.order),
             joined: peer.joined.at(),
-            shown: peer.shown.at(),
+            shown: peer.shown().at(),
             cursor: peer.cursor,
             heard: peer.heard,
             known: peer.known,
@@ -110,7 +110,7 @@ impl Shard {
             return;
         };
         let put = StoreOp::PresencePut(Box::new(self.presence_row(t, peer)));
-        if peer.owed.is_some() {
+        if peer.owed != OwedJoin::Nothing {
             let order = peer.order;
             let token = self.wait(Waiting::Joined { slot, order });
             t.persist_awaited(put, token);
@@ -178,13 +178,19 @@ impl Shard {
         {
             return Err(Box::new(row));
         }
-        let owed = row.joined.is_none().then(|| Box::new(OwedJoin::Perhaps));
+        let owed = match row.joined {
+            Some(_) => OwedJoin::Nothing,
+            None => OwedJoin::Perhaps,
+        };
         let unseen = t.now.wall.since(row.last_ping_at);
         let (heard, known) = self.heard_of_row(&row);
         let profile = serde_json::from_str(&row.profile).unwrap_or_default();
-        let profile = (profile != Profile::default()).then(|| Rare {
-            profile,
-            ..Rare::default()
+        let rare = (profile != Profile::default() || row.shown.is_some()).then(|| {
+            Box::new(Rare {
+                profile,
+                shown: row.shown.into(),
+                ..Rare::default()
+            })
         });
         let card = card_of_row(&row);
         Ok(PeerConn {
@@ -200,7 +206,6 @@ impl Shard {
             attaches: row.generation,
             card,
             links: Links::default(),
-            pid: row.pid,
             status: row.status,
             status_source: row.status_source,
             status_at: row.status_at,
@@ -214,14 +219,13 @@ impl Shard {
             owed,
             outbox: crate::outbox::Outbox::default(),
             joined: row.joined.into(),
-            shown: row.shown.into(),
             cursor: row.cursor,
             noted: (row.cursor, t.now.mono),
             heard,
             known,
             walk: None,
             replies: crate::replies::Replies::default(),
-            rare: profile.map(Box::new),
+            rare,
         })
     }
 
@@ -256,5 +260,6 @@ fn card_of_row(row: &PresenceRow) -> Card {
         model: text(&row.model),
         cwd: row.cwd.as_str().into(),
         groups: row.groups.clone(),
+        pid: row.pid,
     })
 }

@@ -249,7 +249,8 @@ impl Shard {
 
     fn leave_indexes(&mut self, slot: u32, peer: &PeerConn) {
         self.forget_cwd(slot, peer);
-        let who = (peer.member, peer.kind, peer.card.session_id());
+        let id = peer.card.session_id();
+        let who: (_, _, &str) = (peer.member, peer.kind, &id);
         self.drop_id(peer.mesh, slot, who);
         let link = |list| peer.links.get(list);
         if let Some(member) = self.members.get_mut(peer.member.0 as usize) {

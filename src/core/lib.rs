@@ -39,6 +39,7 @@ pub mod marks;
 mod mesh;
 pub mod mint;
 mod outbox;
+mod packing;
 pub mod pages;
 mod passed;
 mod peer;

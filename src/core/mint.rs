@@ -208,7 +208,7 @@ fn times(a: u64, b: u64) -> u64 {
 }
 
 /// The character of a digit below 62.
-fn digit(value: u64) -> u8 {
+pub(crate) fn digit(value: u64) -> u8 {
     usize::try_from(value)
         .ok()
         .and_then(|value| ALPHABET.get(value))
@@ -217,7 +217,7 @@ fn digit(value: u64) -> u8 {
 }
 
 /// The digit of a character.
-fn value_of(character: u8) -> Option<u64> {
+pub(crate) fn value_of(character: u8) -> Option<u64> {
     let value = match character {
         b'0'..=b'9' => character - b'0',
         b'A'..=b'Z' => character - b'A' + 10,

@@ -8,6 +8,7 @@ use crate::chain::{Linked, Links, List};
 use crate::ids::{ConnId, InLog, Position, PubKey};
 use crate::log::Walk;
 use crate::outbox::Outbox;
+use crate::packing::Id;
 use crate::passed::Passed;
 use crate::replies::Replies;
 use crate::rows::{PeerRole, Stats, Status, StatusSource};
@@ -61,6 +62,10 @@ pub(crate) struct Rare {
     /// What its walks passed over, until it has confirmed that they did.
     pub(crate) passed: Passed,
     pub(crate) rivalry: Rivalry,
+    /// What others are told of its join, if its member had left and returned, until they are.
+    pub(crate) returned: Option<Bytes>,
+    /// Where the log last tells of its visibility.
+    pub(crate) shown: InLog,
 }
 
 /// A session's takeovers of late, to damp two hosts that fight over one key (design.md §8.1).
@@ -75,12 +80,12 @@ pub(crate) struct Rivalry {
 
 /// A join that those who were there before have not been told of; who comes later learns of it
 /// from lists.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OwedJoin {
-    /// They are told of the session as it is then.
-    Joined,
-    /// Its member had left and returned: what they are told.
-    Returned(Bytes),
+    /// They have been told.
+    Nothing,
+    /// They are told of the session as it is then, or what is kept of its return.
+    Due,
     /// A broker crashed that should have told them, and perhaps had.
     Perhaps,
 }
@@ -105,7 +110,6 @@ pub(crate) struct PeerConn {
     pub(crate) attaches: u32,
     pub(crate) card: Card,
     pub(crate) links: Links,
-    pub(crate) pid: i64,
     pub(crate) status: Status,
     pub(crate) status_source: StatusSource,
     pub(crate) status_at: Wall,
@@ -119,12 +123,10 @@ pub(crate) struct PeerConn {
     pub(crate) attested_until: Until,
     pub(crate) boot_epochs: u8,
     /// Until others have been told of the join, which waits for its row.
-    pub(crate) owed: Option<Box<OwedJoin>>,
+    pub(crate) owed: OwedJoin,
     pub(crate) outbox: Outbox,
     /// Where the log tells of its join.
     pub(crate) joined: InLog,
-    /// Where the log last tells of its visibility.
-    pub(crate) shown: InLog,
     /// Up to where it has confirmed the mesh's log.
     pub(crate) cursor: Position,
     /// The cursor as its row has it, and since when.
@@ -141,7 +143,7 @@ pub(crate) struct PeerConn {
 }
 
 // Most sessions are idle, and there may be a million of them.
-const _: () = assert!(size_of::<PeerConn>() <= 496);
+const _: () = assert!(size_of::<PeerConn>() <= 432);
 
 impl Rare {
     /// Whether a session with this is as good as one without.
@@ -152,12 +154,16 @@ impl Rare {
             stats_saved,
             passed,
             rivalry,
+            returned,
+            shown,
         } = self;
         *profile == Profile::default()
             && stats.is_none()
             && *stats_saved == Stats::default()
             && passed.is_empty()
             && rivalry.is_over(now)
+            && returned.is_none()
+            && shown.at().is_none()
     }
 
     /// What the reported stats have added since this was last asked.
@@ -230,8 +236,14 @@ impl PeerConn {
     }
 
     /// Its public name.
-    pub(crate) fn presence_id(&self) -> &str {
+    pub(crate) fn presence_id(&self) -> Id<'_> {
         self.card.presence_id()
+    }
+
+    /// Where the log last tells of its visibility.
+    pub(crate) fn shown(&self) -> InLog {
+        let rare = self.rare.as_ref();
+        rare.map_or_else(InLog::default, |rare| rare.shown)
     }
 
     /// The name it goes by.

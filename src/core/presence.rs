@@ -69,15 +69,16 @@ impl Shard {
         let Some(peer) = self.peers.get_slot_mut(slot) else {
             return;
         };
-        let Some(owed) = peer.owed.take() else { return };
+        if std::mem::replace(&mut peer.owed, OwedJoin::Nothing) == OwedJoin::Nothing {
+            return;
+        }
         mark(Mark::JoinTold);
+        let returned = peer.rare.as_mut().and_then(|rare| rare.returned.take());
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let (frame, again) = match *owed {
-            OwedJoin::Joined | OwedJoin::Perhaps => (self.join_frame(peer, None), true),
-            OwedJoin::Returned(frame) => (frame, false),
-        };
+        let again = returned.is_none();
+        let frame = returned.unwrap_or_else(|| self.join_frame(peer, None));
         let id = peer.presence_id().to_owned();
         let (mesh, who) = (peer.mesh, subject(peer, peer.order));
         let joined = self.tell_join(t, mesh, id, (who, frame));
@@ -109,13 +110,12 @@ impl Shard {
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let owed = if saved.is_some() {
-            OwedJoin::Returned(self.join_frame(peer, saved))
-        } else {
-            OwedJoin::Joined
-        };
+        let returned = saved.map(|_| self.join_frame(peer, saved));
         if let Some(peer) = self.peers.get_slot_mut(slot) {
-            peer.owed = Some(Box::new(owed));
+            peer.owed = OwedJoin::Due;
+            if returned.is_some() {
+                peer.rare_mut().returned = returned;
+            }
         }
     }
 
@@ -127,7 +127,7 @@ impl Shard {
         } else {
             "peer_joined"
         };
-        let message_id = news_id(peer.presence_id(), "joined", None);
+        let message_id = news_id(&peer.presence_id(), "joined", None);
         let data = frames::PeerEvent {
             name: peer.name(),
             pubkey: self.public_key(peer),
@@ -181,23 +181,22 @@ impl Shard {
     /// What others are to be told of a session that has left every index already: the end, and
     /// the join if it ends before that was told.
     pub(crate) fn farewell(&self, t: &Turn<'_>, gone: &PeerConn, ended: Position) -> Farewell {
-        let join = gone.owed.as_deref().and_then(|owed| {
+        if gone.owed != OwedJoin::Nothing {
             mark(Mark::LeftUntold);
-            let frame = match owed {
-                OwedJoin::Joined => self.join_frame(gone, None),
-                OwedJoin::Returned(frame) => frame.clone(),
-                OwedJoin::Perhaps => return None,
-            };
-            Some((subject(gone, gone.order), frame))
+        }
+        let join = (gone.owed == OwedJoin::Due).then(|| {
+            let returned = gone.rare.as_ref().and_then(|rare| rare.returned.clone());
+            let frame = returned.unwrap_or_else(|| self.join_frame(gone, None));
+            (subject(gone, gone.order), frame)
         });
         let pubkey = self.public_key(gone);
-        let frame = self.leave_frame(t, gone.mesh, (gone.presence_id(), gone.name()), pubkey);
+        let frame = self.leave_frame(t, gone.mesh, (&*gone.presence_id(), gone.name()), pubkey);
         Farewell {
-            id: gone.presence_id().into(),
+            id: (&*gone.presence_id()).into(),
             mesh: gone.mesh,
             join,
             joined: gone.joined.at(),
-            shown: gone.shown.at(),
+            shown: gone.shown().at(),
             leave: (subject(gone, ended.0), frame),
         }
     }
@@ -248,9 +247,8 @@ impl Shard {
         let slots = self.present_in(mesh);
         let owing = |slot: &u32| {
             let peer = self.peers.get_slot(*slot);
-            let owed = peer.and_then(|peer| peer.owed.as_deref());
             // One restored after a crash is told of when it comes back.
-            owed.is_some_and(|owed| !matches!(owed, OwedJoin::Perhaps))
+            peer.is_some_and(|peer| peer.owed == OwedJoin::Due)
         };
         let owing: Vec<u32> = slots.filter(owing).collect();
         for slot in owing {
@@ -296,7 +294,8 @@ impl Shard {
         };
         self.publish(t, mesh, at, entry);
         let peer = self.peers.get_slot_mut(slot);
-        let earlier = peer.and_then(|peer| std::mem::replace(&mut peer.shown, at.into()).at());
+        let earlier =
+            peer.and_then(|peer| std::mem::replace(&mut peer.rare_mut().shown, at.into()).at());
         if let (Some(earlier), Some(found)) = (earlier, self.mesh_mut(mesh)) {
             found.log.supersede(earlier, at);
         }
@@ -322,7 +321,7 @@ impl Shard {
             last_seen_at: None,
             summary: None,
         };
-        let message_id = news_id(peer.presence_id(), "shown", Some(at));
+        let message_id = news_id(&peer.presence_id(), "shown", Some(at));
         let frame = self.system_push(t.now.wall, &message_id, (peer.mesh, event), data);
         let (order, superseded) = (peer.order, None);
         Some((peer.mesh, (What::Visibility { order, superseded }, frame)))

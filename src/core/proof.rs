@@ -198,12 +198,13 @@ impl Shard {
     /// The token with which a session may come back to its lease.
     pub(crate) fn resume_token(&self, now: Wall, peer: &PeerConn) -> Option<String> {
         let (mesh, member) = (self.mesh(peer.mesh)?, self.member(peer.member)?);
+        let session_id = peer.card.session_id();
         let identity = Identity {
             mesh_id: &mesh.id,
             member_key: &member.key,
             kind: peer.kind as u8,
             session_key: peer.session_key.as_ref(),
-            session_id: peer.card.session_id(),
+            session_id: &session_id,
         };
         let life = now.after(RESUME_LIFE);
         let expires = peer

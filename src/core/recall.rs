@@ -18,7 +18,7 @@ impl Shard {
         };
         let (mesh, then) = (peer.mesh, peer.connected_at);
         let news = |at: Option<Position>| at.filter(|at| *at > heard);
-        let (joined, shown) = (news(peer.joined.at()), news(peer.shown.at()));
+        let (joined, shown) = (news(peer.joined.at()), news(peer.shown().at()));
         if let Some(at) = joined {
             self.recall(t.now, mesh, (then, at), Kept::Present(slot));
         }

@@ -12,7 +12,7 @@ use crate::hello::Hello;
 use crate::ids::{ConnId, InLog, PeerHandle, Position};
 use crate::marks::{Mark, mark};
 use crate::outbox::Outbox;
-use crate::peer::{Lease, MemberIx, MeshIx, PeerConn, Rare};
+use crate::peer::{Lease, MemberIx, MeshIx, OwedJoin, PeerConn, Rare};
 use crate::replies::Replies;
 use crate::rows::{Group, PeerRole, PeerStateRow, Status, StatusSource};
 use crate::shard::{Shard, Turn};
@@ -108,7 +108,6 @@ impl Shard {
             attaches: 1,
             card: Card::of(card),
             links: Links::default(),
-            pid: hello.pid,
             status: Status::Idle,
             status_source: StatusSource::Jsonl,
             status_at: t.now.wall,
@@ -119,10 +118,9 @@ impl Shard {
             last_ping: Mono::default(),
             attested_until: hello.attested_until.into(),
             boot_epochs: 0,
-            owed: None,
+            owed: OwedJoin::Nothing,
             outbox: Outbox::default(),
             joined: InLog::default(),
-            shown: InLog::default(),
             cursor: self.written,
             noted: (Position::default(), Mono::default()),
             heard: Position::default(),
@@ -177,7 +175,7 @@ impl Shard {
             self.leave_cwd(slot);
         }
         let peer = self.peers.get_slot_mut(slot)?;
-        let old_id: Box<str> = peer.card.session_id().into();
+        let old_id: Box<str> = (&*peer.card.session_id()).into();
         peer.card.change(|card| {
             if let Some(name) = &hello.display_name {
                 card.name = name.as_str().into();
@@ -188,7 +186,6 @@ impl Shard {
             show(card, hello);
         });
         peer.grace = grace;
-        peer.pid = hello.pid;
         if hello.attested_until.is_some() {
             peer.attested_until = hello.attested_until.into();
         }
@@ -215,8 +212,9 @@ impl Shard {
         let (mesh, member) = (self.mesh(peer.mesh)?, self.member(peer.member)?);
         let reattached = matches!(welcome, Welcome::Reattached { .. });
         let is_hello = role == PeerRole::ControlPlane;
+        let presence_id = peer.presence_id();
         let ack = frames::HelloAck {
-            presence_id: peer.presence_id(),
+            presence_id: &presence_id,
             member_display_name: peer.name(),
             member_profile: (is_hello || !reattached).then_some(frames::MemberProfile {
                 role_tag: member.role_tag.as_deref(),
@@ -271,6 +269,7 @@ impl<'a> Welcome<'a> {
 fn show(card: &mut Details, hello: &Hello) {
     let text = |text: &Option<String>| text.as_deref().map(Into::into);
     card.session_id = hello.session_id.as_str().into();
+    card.pid = hello.pid;
     card.cwd = hello.cwd.as_str().into();
     card.hostname = text(&hello.hostname).or_else(|| card.hostname.take());
     card.peer_type = text(&hello.peer_type).or_else(|| card.peer_type.take());

@@ -25,7 +25,7 @@ impl Shard {
         let has_pid = |slot: &u32| {
             self.peers
                 .get_slot(*slot)
-                .is_some_and(|p| Some(p.pid) == pid)
+                .is_some_and(|p| Some(p.card.pid()) == pid)
         };
         let exact = pid.and_then(|_| latest().find(has_pid));
         let slot = exact.or_else(|| latest().next())?;
@@ -49,7 +49,7 @@ impl Shard {
         let peer = self
             .peers
             .get_slot(slot)
-            .filter(|peer| peer.presence_id() == presence_id);
+            .filter(|peer| *peer.presence_id() == *presence_id);
         let Some(peer) = peer else { return false };
         t.observe(Event::Hook);
         if peer.status != Status::Dnd {
@@ -80,7 +80,7 @@ impl Shard {
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let meant = |p: &PendingStatus| p.pid == peer.pid && *p.cwd == *peer.card.cwd();
+        let meant = |p: &PendingStatus| p.pid == peer.card.pid() && *p.cwd == *peer.card.cwd();
         let Some(index) = self.pending_statuses.iter().rposition(meant) else {
             return;
         };

@@ -9,7 +9,7 @@ use crate::limits::NAME_BYTES_MAX;
 use crate::log::What;
 use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
-use crate::peer::MeshIx;
+use crate::peer::{MeshIx, OwedJoin};
 use crate::routing::{NoRecipient, Recipient, Target};
 use crate::rows::{AuditRow, MessageRow, Priority, StoreFailure, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
@@ -94,7 +94,7 @@ impl Shard {
         if self
             .peers
             .get_slot(sending.slot)
-            .is_some_and(|p| p.owed.is_some())
+            .is_some_and(|p| p.owed != OwedJoin::Nothing)
         {
             mark(Mark::JoinToldEarly);
         }
@@ -200,7 +200,7 @@ impl Shard {
             sender_presence: self
                 .peers
                 .get_slot(sending.slot)
-                .map(|peer| peer.presence_id().into()),
+                .map(|peer| (&*peer.presence_id()).into()),
             client_message_id: row.client_message_id.as_deref().map(Into::into),
             frame: self.push_frame(mesh, &row, Some(&target)),
         };

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::card::Groups;
 use crate::ids::PubKey;
 use crate::mint::MessageId;
+use crate::packing::Id;
 use crate::rows::{Group, Priority, Stats};
 use crate::time::Wall;
 use crate::wire::object::object;
@@ -290,7 +291,7 @@ pub struct PeerEntry<'a> {
     /// Groups.
     pub groups: Groups<'a>,
     /// The client's session id.
-    pub session_id: &'a str,
+    pub session_id: Id<'a>,
     /// When the lease began.
     pub connected_at: Wall,
     /// Working directory.
