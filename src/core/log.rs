@@ -248,17 +248,13 @@ impl Log {
         let Some(entry) = earlier.and_then(|at| self.entry_mut(at)) else {
             return;
         };
-        let kept = match &mut entry.kept {
-            Kept::Said(said) if walked => {
-                if let What::Joined { ended, .. } = &mut said.0 {
-                    *ended = Some(position);
-                }
-                return;
+        if walked && let Kept::Said(said) = &mut entry.kept {
+            if let What::Joined { ended, .. } = &mut said.0 {
+                *ended = Some(position);
             }
-            kept @ (Kept::Present(_) | Kept::Past | Kept::Said(_)) => {
-                std::mem::replace(kept, Kept::Past)
-            }
-        };
+            return;
+        }
+        let kept = std::mem::replace(&mut entry.kept, Kept::Past);
         self.bytes -= kept.bytes();
     }
 
