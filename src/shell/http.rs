@@ -39,7 +39,10 @@ enum Stop {
 
 /// What came of waiting for bytes.
 enum Arrival {
-    Some,
+    /// `more` if they filled the buffer.
+    Some {
+        more: bool,
+    },
     Expired,
     Gone,
 }
@@ -62,6 +65,8 @@ struct Exchange {
     served: u32,
     /// The bell has been rung.
     rung: bool,
+    /// There may be more to be read than has been.
+    more: bool,
     /// The request being answered wants no body, however it is answered.
     bare: bool,
 }
@@ -87,11 +92,13 @@ pub(super) async fn serve(lp: Rc<Loop>, conn: ConnId, bell: Rc<Notify>) {
         buffer: BytesMut::new(),
         served: 0,
         rung: false,
+        more: true,
         bare: false,
     };
     let end = exchange.run().await;
+    let more = exchange.more || exchange.bell.is_set();
     exchange.lp.turn(|reactor| match end {
-        End::ReadOn => reactor.read_from_here(conn),
+        End::ReadOn => reactor.read_from_here(conn, more),
         End::Gone => reactor.end(conn),
     });
 }
@@ -128,7 +135,7 @@ impl Exchange {
             }
             let quiet = self.buffer.is_empty() && self.served > 0;
             match self.read().await {
-                Arrival::Some => {}
+                Arrival::Some { .. } => {}
                 Arrival::Expired if quiet => return Err(Stop::Silently),
                 Arrival::Expired => return Err(Stop::With(Reply::text(408, "request timeout"))),
                 Arrival::Gone => return Err(Stop::Gone),
@@ -223,7 +230,7 @@ impl Exchange {
                 Err(_) => return Err(Stop::With(Reply::text(400, "bad request"))),
             }
             match self.read().await {
-                Arrival::Some => {}
+                Arrival::Some { .. } => {}
                 Arrival::Expired => return Err(Stop::With(Reply::text(408, "request timeout"))),
                 Arrival::Gone => return Err(Stop::Gone),
             }
@@ -236,12 +243,14 @@ impl Exchange {
             if self.rung {
                 let buffer = &mut self.buffer;
                 let arrival = self.lp.turn(|reactor| reactor.read_http(self.conn, buffer));
+                self.more = !matches!(arrival, None | Some(Arrival::Some { more: false }));
                 if let Some(arrival) = arrival {
                     return arrival;
                 }
             }
             self.bell.wait().await;
             self.rung = true;
+            self.more = true;
         }
     }
 
@@ -275,9 +284,12 @@ impl Reactor {
         if let Read::Bytes(count) = read {
             into.extend_from_slice(&buffer[..count]);
         }
+        let room = buffer.len();
         self.buffer = buffer;
         match read {
-            Read::Bytes(_) => Some(Arrival::Some),
+            Read::Bytes(count) => Some(Arrival::Some {
+                more: count == room,
+            }),
             Read::Nothing => None,
             Read::End => Some(Arrival::Gone),
         }

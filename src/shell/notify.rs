@@ -21,6 +21,11 @@ impl Notify {
         }
     }
 
+    /// Whether there is a notification that nobody has waited for.
+    pub(super) fn is_set(&self) -> bool {
+        self.set.get()
+    }
+
     /// Returns once notified since the last return.
     pub(super) async fn wait(&self) {
         poll_fn(|cx| {

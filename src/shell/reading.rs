@@ -45,12 +45,11 @@ impl Reactor {
         }
     }
 
-    /// The task that has read a socket reads it no more.
-    pub(super) fn read_from_here(&mut self, conn: ConnId) {
+    /// The task that has read a socket reads it no more; there may be more than it has read.
+    pub(super) fn read_from_here(&mut self, conn: ConnId, more: bool) {
         if let Some(found) = self.conns.get_mut(conn) {
             found.reader = None;
-            // It may have been told of more than it has read.
-            self.read_on(conn, true);
+            self.read_on(conn, more);
         }
     }
 

@@ -11,6 +11,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket, client::client};
 
 use super::boot::{Notice, sockets_max};
+use super::limits::READ_BYTES;
 use super::{Server, StartError};
 use crate::config::{Durability, ServeConfig};
 use crate::core::time::Millis;
@@ -102,6 +103,18 @@ fn everywhere(test: impl Fn(&Broker)) {
             drop(broker.folder);
         }
     }
+}
+
+/// Everything that comes, up to `end`.
+fn until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut answer = Vec::new();
+    while !answer.ends_with(end) {
+        let mut part = [0; 512];
+        let count = stream.read(&mut part).unwrap();
+        assert!(count > 0, "closed after {answer:?}");
+        answer.extend_from_slice(&part[..count]);
+    }
+    answer
 }
 
 fn status(answer: &str) -> &str {
@@ -228,14 +241,30 @@ fn frames_that_come_with_the_upgrade_are_heard() {
         let mut bytes = format!("GET /ws HTTP/1.1\r\n{UPGRADE}").into_bytes();
         bytes.extend(frame(0x89, b"early"));
         stream.write_all(&bytes).unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\x8a\x05early") {
-            let mut part = [0; 512];
-            let count = stream.read(&mut part).unwrap();
-            assert!(count > 0, "closed after {answer:?}");
-            answer.extend_from_slice(&part[..count]);
-        }
+        let answer = until(&mut stream, b"\x8a\x05early");
         assert!(answer.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
+    });
+}
+
+#[test]
+fn frames_that_come_just_behind_the_upgrade_are_heard() {
+    everywhere(|broker| {
+        for pause in (0..20).map(|step| Duration::from_micros(step * 20)) {
+            let mut stream = broker.connect();
+            write!(stream, "GET /ws HTTP/1.1\r\n{UPGRADE}").unwrap();
+            thread::sleep(pause);
+            stream.write_all(&frame(0x89, b"soon")).unwrap();
+            until(&mut stream, b"\x8a\x04soon");
+        }
+        // More than is read at once.
+        let mut stream = broker.connect();
+        let mut bytes = format!("GET /ws HTTP/1.1\r\n{UPGRADE}").into_bytes();
+        while bytes.len() < 2 * READ_BYTES {
+            bytes.extend(frame(0x8a, &[0; 125]));
+        }
+        bytes.extend(frame(0x89, b"late"));
+        stream.write_all(&bytes).unwrap();
+        until(&mut stream, b"\x8a\x04late");
     });
 }
 
