@@ -88,14 +88,17 @@ enum Field {
 
 /// In the first byte: the presence id is packed …
 const PACKED_PRESENCE_ID: u8 = 1;
-/// … and so is the session id.
-const PACKED_SESSION_ID: u8 = 2;
+/// … the session id is a packed UUID …
+const UUID_SESSION_ID: u8 = 2;
+/// … or a packed key, as clients without a better one name themselves by.
+const KEY_SESSION_ID: u8 = 4;
 
 impl Card {
     /// Packs.
     pub(crate) fn of(details: &Details) -> Self {
         let presence_id = packing::base62(&details.presence_id);
-        let session_id = packing::uuid(&details.session_id);
+        let uuid = packing::uuid(&details.session_id);
+        let key = packing::key(&details.session_id);
         let pid = details.pid.to_le_bytes();
         let pid = pid.get(..significant(&pid)).unwrap_or_default();
         let parts = || {
@@ -104,9 +107,10 @@ impl Card {
                     Some(packed) => packed,
                     None => details.presence_id.as_bytes(),
                 }),
-                Some(match &session_id {
-                    Some(packed) => packed,
-                    None => details.session_id.as_bytes(),
+                Some(match (&uuid, &key) {
+                    (Some(packed), _) => packed,
+                    (None, Some(packed)) => packed,
+                    (None, None) => details.session_id.as_bytes(),
                 }),
                 Some(details.name.as_bytes()),
                 bytes_of(&details.summary),
@@ -127,7 +131,8 @@ impl Card {
         let flag = |packed: bool, flag| if packed { flag } else { 0 };
         bytes.push(
             flag(presence_id.is_some(), PACKED_PRESENCE_ID)
-                | flag(session_id.is_some(), PACKED_SESSION_ID),
+                | flag(uuid.is_some(), UUID_SESSION_ID)
+                | flag(key.is_some(), KEY_SESSION_ID),
         );
         for part in parts() {
             put(&mut bytes, part);
@@ -171,8 +176,10 @@ impl Card {
     }
 
     pub(crate) fn session_id(&self) -> Id<'_> {
-        if self.has(PACKED_SESSION_ID) {
+        if self.has(UUID_SESSION_ID) {
             Id::of_uuid(self.part(Field::SessionId))
+        } else if self.has(KEY_SESSION_ID) {
+            Id::of_key(self.part(Field::SessionId))
         } else {
             Id::as_is(self.text(Field::SessionId))
         }
@@ -404,6 +411,30 @@ mod tests {
             put(&mut bytes, text);
             assert_eq!(bytes.len(), packed_len(text));
         }
+    }
+
+    #[test]
+    fn what_most_sessions_show_lies_within_them() {
+        let card = Card::of(&Details {
+            presence_id: "z".repeat(32).into(),
+            session_id: "a".repeat(64).into(),
+            name: "session 999999".into(),
+            hostname: Some("workstation".into()),
+            peer_type: Some("ai".into()),
+            model: Some("claude".into()),
+            cwd: "/home/user/projects/holdfast".into(),
+            groups: vec![Group {
+                name: "backend".into(),
+                role: None,
+            }],
+            pid: 999_999,
+            ..Details::default()
+        });
+        assert!(
+            matches!(card.0, Bytes::Inline(..)),
+            "{} bytes",
+            card.0.len()
+        );
     }
 
     #[test]

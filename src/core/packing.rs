@@ -5,6 +5,7 @@ use std::ops::Deref;
 
 use serde::{Serialize, Serializer};
 
+use crate::ids::PubKey;
 use crate::mint::{digit, value_of};
 
 /// Characters of a presence id, and of a part that is packed by itself.
@@ -12,6 +13,8 @@ const BASE62_LEN: usize = 32;
 const PART: usize = 8;
 /// Bytes of such a part: 62^8 is below 2^48.
 const PART_BYTES: usize = 6;
+
+const KEY_LEN: usize = 64;
 
 const UUID_LEN: usize = 36;
 /// Where a UUID has its hyphens.
@@ -54,6 +57,11 @@ pub(crate) fn uuid(text: &str) -> Option<[u8; 16]> {
     Some(packed)
 }
 
+/// A key as it is written, in 64 hex digits of lower case; None if it is something else.
+pub(crate) fn key(text: &str) -> Option<[u8; 32]> {
+    PubKey::parse(text).map(|key| key.0)
+}
+
 /// The text of an id, as it is kept or written anew.
 #[derive(Debug)]
 pub enum Id<'a> {
@@ -63,6 +71,8 @@ pub enum Id<'a> {
     Base62([u8; BASE62_LEN]),
     /// Written anew.
     Uuid([u8; UUID_LEN]),
+    /// Written anew.
+    Key([u8; KEY_LEN]),
 }
 
 impl<'a> Id<'a> {
@@ -98,6 +108,14 @@ impl<'a> Id<'a> {
         }
         Self::Uuid(text)
     }
+
+    /// What [`key`] has packed.
+    pub(crate) fn of_key(packed: &[u8]) -> Self {
+        let mut text = [b'0'; KEY_LEN];
+        // Of 32 bytes, as they were packed.
+        hex::encode_to_slice(packed, &mut text).ok();
+        Self::Key(text)
+    }
 }
 
 impl Deref for Id<'_> {
@@ -108,6 +126,7 @@ impl Deref for Id<'_> {
             Self::AsIs(text) => return text,
             Self::Base62(text) => text,
             Self::Uuid(text) => text,
+            Self::Key(text) => text,
         };
         // Only ASCII was written.
         std::str::from_utf8(text).unwrap_or_default()
@@ -133,9 +152,11 @@ mod tests {
         fn what_is_packed_is_unpacked(
             presence in "[0-9A-Za-z]{32}",
             session in "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+            own_key in "[0-9a-f]{64}",
         ) {
             prop_assert_eq!(&*Id::of_base62(&base62(&presence).unwrap()), &*presence);
             prop_assert_eq!(&*Id::of_uuid(&uuid(&session).unwrap()), &*session);
+            prop_assert_eq!(&*Id::of_key(&key(&own_key).unwrap()), &*own_key);
         }
     }
 
@@ -160,6 +181,9 @@ mod tests {
         ];
         for other in others.iter().map(String::as_str).chain([&session[1..], ""]) {
             assert_eq!(uuid(other), None);
+        }
+        for other in ["A".repeat(64), "a".repeat(62), "g".repeat(64)] {
+            assert_eq!(key(&other), None);
         }
     }
 }

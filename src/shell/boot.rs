@@ -312,7 +312,8 @@ impl Server {
             // A panic has been told of by its notice.
             thread.join().ok();
         }
-        self.admin = None;
+        // A start that failed says why, and nothing else.
+        let served = self.admin.take().is_some();
         let store = self
             .shared
             .store
@@ -321,7 +322,9 @@ impl Server {
             .take();
         if let Some(store) = store {
             store.close();
-            tracing::info!("stopped");
+            if served {
+                tracing::info!("stopped");
+            }
         }
     }
 }
