@@ -42,7 +42,8 @@ pub(super) const LINGER: Millis = Millis::secs(2);
 /// Bytes gathered for one socket before they are written although its turn goes on.
 pub(super) const FLUSH_BYTES: usize = 128 * 1024;
 
-/// Outbound queues kept for reuse; a loop needs about as many as it writes to in one turn.
+/// Outbound queues kept for reuse, and sockets queued for in one turn before they are written to
+/// although it goes on.
 pub(super) const POOLED_QUEUES: usize = 1024;
 
 /// Room for effects kept from one step of the core to the next; a broadcast to a large mesh fits.

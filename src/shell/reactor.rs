@@ -169,11 +169,7 @@ impl Reactor {
     fn settle(&mut self) {
         loop {
             self.report_ends();
-            let mut dirty = mem::take(&mut self.dirty);
-            for conn in dirty.drain(..) {
-                self.flush(conn);
-            }
-            self.dirty = dirty;
+            self.flush_all();
             self.bury();
             // Writing may have shown that a socket is at its end.
             if self.unreported_ends.is_empty() {

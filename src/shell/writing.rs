@@ -1,5 +1,6 @@
 //! Writing: what is queued for a socket, and what it does not take at once.
 
+use std::mem;
 use std::os::fd::AsFd;
 
 use bytes::Bytes;
@@ -64,6 +65,21 @@ impl Reactor {
         if large && !found.blocked {
             self.flush(conn);
         }
+        // A ping for everybody would otherwise need a queue for everybody.
+        if self.dirty.len() >= POOLED_QUEUES {
+            self.flush_all();
+        }
+    }
+
+    /// Writes what has been queued for any socket.
+    pub(super) fn flush_all(&mut self) {
+        let mut dirty = mem::take(&mut self.dirty);
+        for conn in dirty.drain(..) {
+            self.flush(conn);
+        }
+        // Its room is used again.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
     }
 
     /// Bytes that wait for `conn`.
