@@ -48,9 +48,11 @@ impl Serve {
         let signals = StopSignals::listen()?;
         let server = Server::start(config)?;
         let address = server.local_addr();
-        writeln!(out, "serving ws://{address}/ws, database {}", db.display())?;
         let store = server.control().store_admin();
-        if matches!(store.mesh_list(), Ok(meshes) if meshes.is_empty()) {
+        // Asked before anybody is told where the broker is, and may make a mesh.
+        let empty = matches!(store.mesh_list(), Ok(meshes) if meshes.is_empty());
+        writeln!(out, "serving ws://{address}/ws, database {}", db.display())?;
+        if empty {
             first_steps(out, &db, address)?;
         }
         out.flush()?;
