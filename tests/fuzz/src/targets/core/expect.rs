@@ -233,7 +233,8 @@ const MODERATION_ERRORS: [&str; 5] = [
 
 fn reach(kind: &str) -> Reach {
     match kind {
-        "send" | "set_visible" => Reach::Push,
+        // A list is preceded by the news that it would give away.
+        "send" | "set_visible" | "list_peers" => Reach::Push,
         "kick" | "disconnect" | "ban" => Reach::Moderate,
         _ => Reach::Own,
     }
