@@ -3,7 +3,7 @@
 //! An operation is one statement, and perhaps further ones that no constraint can refuse, so that
 //! SQLite undoes a refused one by itself and the rest of its transaction stands: no savepoints.
 
-use rusqlite::{Connection, OptionalExtension, ToSql, named_params, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::audit::Chains;
 use super::encode;
@@ -151,41 +151,42 @@ fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
             cursor_pos = excluded.cursor_pos, heard_pos = excluded.heard_pos,
             known_pos = excluded.known_pos, ended_pos = NULL, left_pos = NULL",
     )?
-    .execute(named_params! {
-        ":id": row.id,
-        ":mesh_id": row.mesh_id,
-        ":member_id": row.member_id,
-        ":session_id": row.session_id,
-        ":session_pubkey": row.session_pubkey.map(|key| key.to_string()),
-        ":role": row.role.name(),
-        ":display_name": row.display_name,
-        ":pid": row.pid,
-        ":cwd": row.cwd,
-        ":hostname": row.hostname,
-        ":peer_type": row.peer_type,
-        ":channel": row.channel,
-        ":model": row.model,
-        ":status": row.status.name(),
-        ":status_source": row.status_source.name(),
-        ":status_at": row.status_at.0,
-        ":summary": row.summary,
-        ":groups": encode::json(&row.groups)?,
-        ":visible": row.visible,
-        ":profile": row.profile,
-        ":connected_at": row.connected_at.0,
-        ":last_ping_at": row.last_ping_at.0,
-        ":lease_until": row.lease_until.map(|until| until.0),
-        ":generation": row.generation,
-        ":attested_until": row.attested_until.map(|until| until.0),
-        ":boot_epochs": row.boot_epochs,
-        ":grace": row.grace.map(encode::millis),
-        ":began": encode::position(row.began)?,
-        ":joined": row.joined.map(encode::position).transpose()?,
-        ":shown": row.shown.map(encode::position).transpose()?,
-        ":cursor": encode::position(row.cursor)?,
-        ":heard": encode::position(row.heard)?,
-        ":known": encode::position(row.known)?,
-    })?;
+    // In the order of the names above: to look them up by name took a quarter of the statement.
+    .execute(params![
+        encode::position(row.began)?,
+        row.id,
+        row.mesh_id,
+        row.member_id,
+        row.session_id,
+        row.session_pubkey.map(|key| key.to_string()),
+        row.role.name(),
+        row.display_name,
+        row.pid,
+        row.cwd,
+        row.hostname,
+        row.peer_type,
+        row.channel,
+        row.model,
+        row.status.name(),
+        row.status_source.name(),
+        row.status_at.0,
+        row.summary,
+        encode::json(&row.groups)?,
+        row.visible,
+        row.profile,
+        row.connected_at.0,
+        row.last_ping_at.0,
+        row.lease_until.map(|until| until.0),
+        row.generation,
+        row.attested_until.map(|until| until.0),
+        row.boot_epochs,
+        row.grace.map(encode::millis),
+        row.joined.map(encode::position).transpose()?,
+        row.shown.map(encode::position).transpose()?,
+        encode::position(row.cursor)?,
+        encode::position(row.heard)?,
+        encode::position(row.known)?,
+    ])?;
     conn.prepare_cached(
         "UPDATE presence SET disconnected_at = NULL
          WHERE began_pos = ?1 AND disconnected_at IS NOT NULL",
