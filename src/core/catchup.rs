@@ -12,7 +12,7 @@ use crate::ids::{Position, PubKey, Seq};
 use crate::limits::WATERMARK_DELAY;
 use crate::log::{Entry, Kept, Knowledge, Subject, Walk, What};
 use crate::marks::{Mark, mark};
-use crate::peer::{Kind, MeshIx, PeerConn};
+use crate::peer::{Kind, Lease, MeshIx, PeerConn};
 use crate::presence::subject;
 use crate::shard::{Shard, Turn};
 
@@ -90,7 +90,7 @@ impl Shard {
                 }
             };
             reached += u64::from(seen);
-            if peer.walk.is_some() {
+            if peer.walk().is_some() {
                 behind.push(slot);
             } else if seen {
                 t.send(conn, frame.clone());
@@ -166,7 +166,9 @@ impl Shard {
             if let Some(removed) = removed {
                 walk.pass(removed, Some(removed));
             }
-            peer.walk = Some(Box::new(walk));
+            if let Some(online) = peer.online_mut() {
+                online.walk = Some(Box::new(walk));
+            }
         }
     }
 
@@ -174,9 +176,9 @@ impl Shard {
     pub(crate) fn note_known(&mut self, slot: u32) {
         let written = self.written;
         if let Some(peer) = self.peers.get_slot_mut(slot)
-            && peer.conn().is_some()
+            && let Some(online) = peer.online_mut()
         {
-            let walk = peer.walk.take();
+            let walk = online.walk.take();
             let read = walk.as_ref().map_or(written, |walk| walk.next);
             peer.known = peer.known.max(read);
             if let Some(walk) = walk {
@@ -189,9 +191,10 @@ impl Shard {
     /// after them overtakes.
     pub(crate) fn fall_behind(&mut self, slot: u32) {
         let written = self.written;
-        if let Some(peer) = self.peers.get_slot_mut(slot) {
-            let pinged = peer.outbox.pinged();
-            peer.walk.get_or_insert_with(|| {
+        let peer = self.peers.get_slot_mut(slot);
+        if let Some(online) = peer.and_then(PeerConn::online_mut) {
+            let pinged = online.watermarks.pinged();
+            online.walk.get_or_insert_with(|| {
                 let mut walk = Walk::new(written, written, Knowledge::default());
                 // A ping that is still under way stands behind all that was written.
                 walk.pinged = pinged;
@@ -231,8 +234,7 @@ impl Shard {
         let peer = self.peers.get_slot(slot)?;
         peer.conn()?;
         let paced = peer
-            .walk
-            .as_ref()
+            .walk()
             .is_none_or(|walk| walk.unconfirmed < WALK_BYTES_MAX);
         if let Some(again) = peer.outbox.next_rewrite() {
             let first = entry.filter(|(_, seq)| seq.is_none_or(|seq| seq < again));
@@ -261,7 +263,7 @@ impl Shard {
     /// The next log entry for a session that walks, passing over what is not for it.
     fn next_entry(&mut self, slot: u32) -> Option<(Position, Option<Seq>)> {
         let peer = self.peers.get_slot(slot)?;
-        let walk = peer.walk.as_ref()?;
+        let walk = peer.walk()?;
         let log = &self.mesh(peer.mesh)?.log;
         let passed = peer.rare.as_ref().map(|rare| &rare.passed);
         let (mut next, mut news) = (walk.next, None);
@@ -281,7 +283,7 @@ impl Shard {
                 news = Some(next);
             }
         };
-        if let Some(walk) = &mut self.peers.get_slot_mut(slot)?.walk {
+        if let Some(walk) = self.peers.get_slot_mut(slot)?.walk_mut() {
             walk.pass(next, news);
         }
         found
@@ -312,9 +314,11 @@ impl Shard {
         let Some(peer) = self.peers.get_slot_mut(slot) else {
             return;
         };
-        if let (Some(conn), Some(frame)) = (peer.conn(), peer.outbox.rewrite(place)) {
+        if let Lease::Online(online) = &mut peer.lease
+            && let Some(frame) = peer.outbox.rewrite(&mut online.watermarks, place)
+        {
             mark(Mark::Rewritten);
-            t.send(conn, frame);
+            t.send(online.conn, frame);
             self.watermark_after_push(t, slot);
         }
     }
@@ -327,7 +331,7 @@ impl Shard {
             return;
         };
         let peer = self.peers.get_slot_mut(slot);
-        if let Some(walk) = peer.and_then(|peer| peer.walk.as_mut()) {
+        if let Some(walk) = peer.and_then(PeerConn::walk_mut) {
             walk.next = position;
             walk.unconfirmed += frame.len();
             walk.wrote = true;
@@ -354,7 +358,7 @@ impl Shard {
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let Some(walk) = &peer.walk else { return };
+        let Some(walk) = peer.walk() else { return };
         let (wrote, asks) = (walk.wrote, walk.wrote && walk.next > walk.pinged);
         // Without room for the next message the session would be behind with that.
         let waits = !peer.outbox.has_room()
@@ -373,7 +377,8 @@ impl Shard {
         }
         let written = self.stamp();
         if let Some(peer) = self.peers.get_mut(handle) {
-            let Some(walk) = peer.walk.take() else { return };
+            let walk = peer.online_mut().and_then(|online| online.walk.take());
+            let Some(walk) = walk else { return };
             peer.walked(&walk);
             if !wrote {
                 // Nothing in it was for this session; what was written before it may wait still.

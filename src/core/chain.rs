@@ -29,17 +29,14 @@ pub(crate) struct Link {
     next: u32,
 }
 
-/// A session's places, by [`List`]; what stands for a list it is not in means nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Links([Link; 4]);
-
 /// What lists are made of.
 pub(crate) trait Linked {
-    /// Its places.
-    fn links(&self) -> &Links;
+    /// Its place in a list, if it may be in such a one; what stands for one it is not in means
+    /// nothing.
+    fn link(&self, list: List) -> Option<Link>;
 
-    /// See [`Self::links`].
-    fn links_mut(&mut self) -> &mut Links;
+    /// See [`Self::link`].
+    fn link_mut(&mut self, list: List) -> Option<&mut Link>;
 
     /// By what a list is in order.
     fn rank(&self, list: List) -> u64;
@@ -72,18 +69,8 @@ impl Default for Chain {
     }
 }
 
-impl Links {
-    pub(crate) fn get(&self, list: List) -> Link {
-        self.0[list as usize]
-    }
-
-    fn get_mut(&mut self, list: List) -> &mut Link {
-        &mut self.0[list as usize]
-    }
-}
-
 fn link_of<T: Linked>(peers: &HandleSlab<T>, list: List, slot: u32) -> Option<Link> {
-    peers.get_slot(slot).map(|peer| peer.links().get(list))
+    peers.get_slot(slot)?.link(list)
 }
 
 fn some(slot: u32) -> Option<u32> {
@@ -116,8 +103,9 @@ impl Chain {
             next = prev;
             prev = link_of(peers, list, prev).map_or(NIL, |link| link.prev);
         }
-        if let Some(peer) = peers.get_slot_mut(slot) {
-            *peer.links_mut().get_mut(list) = Link { prev, next };
+        let peer = peers.get_slot_mut(slot);
+        if let Some(link) = peer.and_then(|peer| peer.link_mut(list)) {
+            *link = Link { prev, next };
         }
         *self.after(peers, list, prev) = slot;
         *self.before(peers, list, next) = slot;
@@ -138,8 +126,9 @@ impl Chain {
         list: List,
         slot: u32,
     ) -> &'a mut u32 {
-        match peers.get_slot_mut(slot) {
-            Some(peer) => &mut peer.links_mut().get_mut(list).next,
+        let peer = peers.get_slot_mut(slot);
+        match peer.and_then(|peer| peer.link_mut(list)) {
+            Some(link) => &mut link.next,
             None => &mut self.first,
         }
     }
@@ -151,8 +140,9 @@ impl Chain {
         list: List,
         slot: u32,
     ) -> &'a mut u32 {
-        match peers.get_slot_mut(slot) {
-            Some(peer) => &mut peer.links_mut().get_mut(list).prev,
+        let peer = peers.get_slot_mut(slot);
+        match peer.and_then(|peer| peer.link_mut(list)) {
+            Some(link) => &mut link.prev,
             None => &mut self.last,
         }
     }
@@ -191,16 +181,16 @@ mod tests {
 
     struct Node {
         rank: u64,
-        links: Links,
+        link: Link,
     }
 
     impl Linked for Node {
-        fn links(&self) -> &Links {
-            &self.links
+        fn link(&self, _: List) -> Option<Link> {
+            Some(self.link)
         }
 
-        fn links_mut(&mut self) -> &mut Links {
-            &mut self.links
+        fn link_mut(&mut self, _: List) -> Option<&mut Link> {
+            Some(&mut self.link)
         }
 
         fn rank(&self, _: List) -> u64 {
@@ -237,7 +227,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Enter(rank) if !model.contains_key(&rank) => {
-                        let slot = slab.insert(Node { rank, links: Links::default() }).slot;
+                        let slot = slab.insert(Node { rank, link: Link::default() }).slot;
                         chain.insert(&mut slab, list, slot);
                         model.insert(rank, slot);
                     }
@@ -246,7 +236,7 @@ mod tests {
                         let found = model.iter().nth(place).map(|(rank, slot)| (*rank, *slot));
                         let Some((rank, slot)) = found else { continue };
                         model.remove(&rank);
-                        let link = slab.get_slot(slot).unwrap().links.get(list);
+                        let link = slab.get_slot(slot).unwrap().link;
                         if let Step::Vanish(_) = step {
                             slab.remove(slot);
                         }

@@ -77,14 +77,14 @@ impl Shard {
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let (cwd, link) = (Box::<str>::from(peer.card.cwd()), peer.links.get(List::Cwd));
+        let (cwd, link) = (Box::<str>::from(peer.card.cwd()), peer.links.cwd);
         let place = (slot, &*cwd, link);
         self.cwds.leave(&self.hasher, &mut self.peers, place);
     }
 
     /// Takes a session out that has left its slot.
     pub(crate) fn forget_cwd(&mut self, slot: u32, gone: &PeerConn) {
-        let place = (slot, gone.card.cwd(), gone.links.get(List::Cwd));
+        let place = (slot, gone.card.cwd(), gone.links.cwd);
         self.cwds.leave(&self.hasher, &mut self.peers, place);
     }
 

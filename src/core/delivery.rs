@@ -6,7 +6,7 @@ use crate::ids::{PubKey, Seq};
 use crate::mailbox::Mailbox;
 use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
-use crate::peer::{Kind, MemberIx, MeshIx, PeerConn};
+use crate::peer::{Kind, Lease, MemberIx, MeshIx, PeerConn};
 use crate::rows::{MessageRow, Priority, StoreOp};
 use crate::shard::{Shard, Turn};
 use crate::wire::frames;
@@ -114,7 +114,7 @@ impl Shard {
     fn keeps_up(&self, slot: u32) -> bool {
         self.peers
             .get_slot(slot)
-            .is_some_and(|peer| peer.walk.is_none())
+            .is_some_and(|peer| peer.walk().is_none())
     }
 
     fn write(&mut self, t: &mut Turn<'_>, slot: u32, mail: Mail) {
@@ -122,13 +122,15 @@ impl Shard {
         let Some(peer) = self.peers.get_slot_mut(slot) else {
             return;
         };
-        let Some(conn) = peer.conn() else { return };
-        t.send(conn, mail.frame.clone());
+        let Lease::Online(online) = &mut peer.lease else {
+            return;
+        };
+        t.send(online.conn, mail.frame.clone());
         t.observe(Event::Routed {
             priority: mail.priority,
             recipients: 1,
         });
-        peer.outbox.push(mail, mark);
+        peer.outbox.push(&mut online.watermarks, mail, mark);
         if !peer.outbox.has_room() {
             self.fall_behind(slot);
         }

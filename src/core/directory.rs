@@ -109,7 +109,7 @@ impl Shard {
             ..Gauges::default()
         };
         for (_, peer) in self.peers.iter() {
-            match peer.lease {
+            match &peer.lease {
                 Lease::Online(_) => gauges.online += 1,
                 Lease::Grace(_) => gauges.grace += 1,
             }
@@ -148,7 +148,7 @@ impl Shard {
             .member(peer.member)
             .map(|m| m.key.to_string())
             .unwrap_or_default();
-        let (lease, grace_left_ms) = match peer.lease {
+        let (lease, grace_left_ms) = match &peer.lease {
             Lease::Online(_) => ("online", None),
             Lease::Grace(until) => ("grace", Some(until.since(now.mono).0)),
         };

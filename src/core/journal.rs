@@ -1,9 +1,8 @@
 //! Rows as a journal of what peers were told (design.md §6): from a session to its row, and back.
 
 use crate::card::{Card, Details};
-use crate::chain::Links;
 use crate::ids::Position;
-use crate::peer::{Kind, Lease, MemberIx, MeshIx, OwedJoin, PeerConn, Rare};
+use crate::peer::{Kind, Lease, Links, MemberIx, MeshIx, OwedJoin, PeerConn, Rare};
 use crate::rows::{AuditRow, PeerStateRow, PresenceRow, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::time::Mono;
@@ -61,7 +60,7 @@ impl Shard {
     /// The whole row of a session, as it is now.
     pub(crate) fn presence_row(&self, t: &Turn<'_>, peer: &PeerConn) -> PresenceRow {
         let text = |text: Option<&str>| text.map(str::to_owned);
-        let lease_until = match peer.lease {
+        let lease_until = match &peer.lease {
             Lease::Online(_) => None,
             Lease::Grace(until) => Some(t.now.wall.after(until.since(t.now.mono))),
         };
@@ -202,7 +201,6 @@ impl Shard {
             grace: self.config.grace_of(row.grace),
             lease_timer: None,
             order: row.began.0,
-            attached: 0,
             attaches: row.generation,
             card,
             links: Links::default(),
@@ -213,18 +211,14 @@ impl Shard {
             visible: row.visible,
             connected_at: row.connected_at,
             last_seen: Mono(t.now.mono.0.saturating_sub(unseen.0)),
-            last_ping: Mono::default(),
             attested_until: row.attested_until.into(),
             boot_epochs: row.boot_epochs,
             owed,
             outbox: crate::outbox::Outbox::default(),
             joined: row.joined.into(),
             cursor: row.cursor,
-            noted: (row.cursor, t.now.mono),
             heard,
             known,
-            walk: None,
-            replies: crate::replies::Replies::default(),
             rare,
         })
     }

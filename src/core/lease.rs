@@ -9,10 +9,10 @@ use crate::event::{Event, LeaseEnd};
 use crate::ids::{ConnId, PeerHandle, Position};
 use crate::input::Closing;
 use crate::marks::{Mark, mark};
-use crate::peer::{Kind, Lease, PeerConn};
+use crate::peer::{Kind, Lease, Online, PeerConn};
 use crate::rows::{EndedRow, PresenceRow, Restart, StoreOp};
 use crate::shard::{Shard, Timer, Turn};
-use crate::time::{Millis, Mono};
+use crate::time::Millis;
 
 impl Shard {
     /// none -> Online, or Grace at boot: enters a new session; the caller announces it.
@@ -60,13 +60,11 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(handle) else {
             return;
         };
-        let was = std::mem::replace(&mut peer.lease, Lease::Online(conn));
+        let old = peer.conn();
         peer.attaches = peer.attaches.saturating_add(1);
         peer.last_seen = t.now.mono;
-        peer.last_ping = Mono::default();
         peer.boot_epochs = 0;
-        peer.replies.clear();
-        if let Lease::Online(old) = was {
+        if let Some(old) = old {
             mark(Mark::Takeover);
             self.leave_online(slot);
             self.close(t, old, Close::SESSION_REPLACED);
@@ -74,12 +72,13 @@ impl Shard {
             mark(Mark::ReattachInGrace);
         }
         if let Some(peer) = self.peers.get_mut(handle) {
-            peer.attached = attached;
+            peer.lease =
+                Lease::Online(Online::new(conn, attached, (peer.cursor, t.now.mono)).into());
         }
         self.enter_online(slot);
         self.attachments.set(conn, Attachment::Attached(handle));
         self.start_liveness(t.now.mono, handle);
-        self.observe_reattached(t, handle, matches!(was, Lease::Online(_)));
+        self.observe_reattached(t, handle, old.is_some());
     }
 
     /// Stops the timer of the current attachment, or of grace.
@@ -142,6 +141,7 @@ impl Shard {
             return;
         };
         let until = t.now.mono.after(grace);
+        self.leave_online(slot);
         // From here on the old attachment's handle finds nothing.
         let Some(handle) = self.peers.renew(slot) else {
             return;
@@ -149,18 +149,14 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(handle) else {
             return;
         };
-        let was = std::mem::replace(&mut peer.lease, Lease::Grace(until));
+        peer.lease = Lease::Grace(until);
         peer.lease_timer = Some(self.wheel.insert(until, Timer::Grace(slot)));
-        peer.replies.clear();
         peer.rest(t.now.mono);
         let id = peer.presence_id().to_owned();
         let began = Position(peer.order);
         let last_ping_at = t.now.wall_at(peer.last_seen);
         let (cursor, heard, known) = (peer.cursor, peer.heard, peer.known);
         let member = peer.member;
-        if let Lease::Online(_) = was {
-            self.leave_online(slot);
-        }
         self.save_peer_state(t, slot);
         let until = t.now.wall.after(grace);
         t.persist(StoreOp::PresenceGrace {
@@ -236,11 +232,13 @@ impl Shard {
         }
     }
 
+    /// A session is about to lose its socket; nothing if it has none.
     fn leave_online(&mut self, slot: u32) {
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let (member, kind, link) = (peer.member, peer.kind, peer.links.get(List::Online));
+        let Some(online) = peer.online() else { return };
+        let (member, kind, link) = (peer.member, peer.kind, online.link);
         if let Some(member) = self.members.get_mut(member.0 as usize) {
             let online = member.online_mut(kind);
             online.remove(&mut self.peers, List::Online, link);
@@ -252,13 +250,12 @@ impl Shard {
         let id = peer.card.session_id();
         let who: (_, _, &str) = (peer.member, peer.kind, &id);
         self.drop_id(peer.mesh, slot, who);
-        let link = |list| peer.links.get(list);
         if let Some(member) = self.members.get_mut(peer.member.0 as usize) {
             let sessions = &mut member.sessions;
-            sessions.remove(&mut self.peers, List::Member, link(List::Member));
-            if peer.conn().is_some() {
+            sessions.remove(&mut self.peers, List::Member, peer.links.member);
+            if let Some(attachment) = peer.online() {
                 let online = member.online_mut(peer.kind);
-                online.remove(&mut self.peers, List::Online, link(List::Online));
+                online.remove(&mut self.peers, List::Online, attachment.link);
             }
         }
         let heir = peer.session_key.and_then(|_| self.same_key_sibling(peer));
@@ -266,7 +263,7 @@ impl Shard {
             return;
         };
         let roster = &mut mesh.roster;
-        roster.remove(&mut self.peers, List::Mesh, link(List::Mesh));
+        roster.remove(&mut self.peers, List::Mesh, peer.links.mesh);
         let Some(key) = peer.session_key else { return };
         mesh.known.remember(key, peer.member);
         if self.drop_key(peer.mesh, slot, &key)

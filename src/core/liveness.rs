@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::ids::{ConnId, PeerHandle, Position};
 use crate::limits::WATERMARK_DELAY;
 use crate::marks::{Mark, mark};
-use crate::peer::Lease;
+use crate::peer::{Lease, PeerConn};
 use crate::shard::{Shard, Timer, Turn};
 use crate::time::{Millis, Mono};
 
@@ -53,10 +53,13 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(handle) else {
             return;
         };
-        let confirmed = peer.outbox.pong(watermark);
+        let Lease::Online(online) = &mut peer.lease else {
+            return;
+        };
+        let confirmed = peer.outbox.pong(&mut online.watermarks, watermark);
         // Only the latest ping says how much of the log was written before it.
-        if watermark == peer.outbox.pinged() {
-            let read = peer.walk.as_mut().map_or(watermark, |walk| {
+        if watermark == online.watermarks.pinged() {
+            let read = online.walk.as_mut().map_or(watermark, |walk| {
                 walk.unconfirmed = 0;
                 walk.pinged
             });
@@ -78,7 +81,8 @@ impl Shard {
             return;
         };
         // Fibonacci hashing: consecutive numbers land far apart.
-        let offset = peer.attached.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let attached = peer.online().map_or(0, |online| online.attached);
+        let offset = attached.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let due = now.after(Millis(half + offset % half));
         peer.lease_timer = Some(self.wheel.insert(due, Timer::Liveness(handle)));
     }
@@ -89,9 +93,10 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(handle) else {
             return;
         };
-        let Lease::Online(conn) = peer.lease else {
+        let Some(online) = peer.online() else {
             return;
         };
+        let conn = online.conn;
         let dead_at = peer.last_seen.after(pong_timeout);
         if t.now.mono >= dead_at {
             mark(Mark::Silent);
@@ -103,9 +108,9 @@ impl Shard {
             return;
         }
         // The first ping comes early, so that sessions that attached together part.
-        let due = peer.outbox.pinged() == Position::default()
+        let due = online.watermarks.pinged() == Position::default()
             || t.now.mono >= peer.ping_due(ping_interval);
-        let burst = peer.outbox.unpinged() && peer.outbox.len() > 0;
+        let burst = online.watermarks.unpinged() && peer.outbox.len() > 0;
         if due {
             peer.rest(t.now.mono);
         } else if burst {
@@ -133,11 +138,14 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(handle) else {
             return;
         };
-        if peer.outbox.wants_ping() {
+        let Lease::Online(online) = &peer.lease else {
+            return;
+        };
+        if peer.outbox.wants_ping(&online.watermarks) {
             return self.ping_watermark(t, handle);
         }
         let due = t.now.mono.after(WATERMARK_DELAY);
-        let Some(timer) = peer.lease_timer.filter(|_| peer.lease.is_online()) else {
+        let Some(timer) = peer.lease_timer else {
             return;
         };
         // One timer per session: it fires sooner, and finds the burst.
@@ -150,11 +158,8 @@ impl Shard {
     /// Pings, unless the last ping is still under way: only the latest counts in full, so that a
     /// slow client must not be overtaken by the next.
     pub(crate) fn ask_watermark(&mut self, t: &mut Turn<'_>, handle: PeerHandle) {
-        if self
-            .peers
-            .get(handle)
-            .is_some_and(|peer| !peer.outbox.awaits_pong())
-        {
+        let online = self.peers.get(handle).and_then(PeerConn::online);
+        if online.is_some_and(|online| !online.watermarks.awaits_pong()) {
             self.ping_watermark(t, handle);
         }
     }
@@ -162,17 +167,18 @@ impl Shard {
     /// Writes a ping that stands behind everything written so far.
     pub(crate) fn ping_watermark(&mut self, t: &mut Turn<'_>, handle: PeerHandle) {
         let written = self.stamp();
-        let Some(peer) = self.peers.get_mut(handle) else {
+        let peer = self.peers.get_mut(handle);
+        let Some(online) = peer.and_then(PeerConn::online_mut) else {
             return;
         };
-        if let Lease::Online(conn) = peer.lease {
-            peer.last_ping = t.now.mono;
-            peer.outbox.ping(written);
-            if let Some(walk) = &mut peer.walk {
-                walk.pinged = walk.next;
-            }
-            let watermark = written.0;
-            t.fx.push(Effect::Ping { conn, watermark });
+        online.last_ping = t.now.mono;
+        online.watermarks.ping(written);
+        if let Some(walk) = &mut online.walk {
+            walk.pinged = walk.next;
         }
+        t.fx.push(Effect::Ping {
+            conn: online.conn,
+            watermark: written.0,
+        });
     }
 }

@@ -39,13 +39,18 @@ struct Written {
 pub(crate) struct Outbox {
     /// Allocated by the first message, given up by [`Outbox::rest`].
     queue: Option<Box<Queue>>,
-    /// Where the last ping of this attachment was.
+    acknowledges: bool,
+}
+
+/// The pings of one attachment, and what was written since.
+#[derive(Debug, Default)]
+pub(crate) struct Watermarks {
+    /// Where the last ping was.
     pinged: Position,
     /// The last of them that came back.
     ponged: Position,
     /// Messages since the last ping.
     since_ping: u32,
-    acknowledges: bool,
 }
 
 #[derive(Debug, Default)]
@@ -88,46 +93,10 @@ impl Queue {
     }
 }
 
-impl Outbox {
-    /// Whether another message may be written.
-    pub(crate) fn has_room(&self) -> bool {
-        self.queue.as_ref().is_none_or(|queue| queue.has_room())
-    }
-
-    /// Takes a message that is being written now.
-    pub(crate) fn push(&mut self, mail: Mail, mark: Position) {
-        let queue = self.queue.get_or_insert_default();
-        queue.bytes += mail.frame.len();
-        queue.written.push_back(Written { mail, mark });
-        queue.rewritten = queue.written.len();
+impl Watermarks {
+    /// A message is being written now.
+    fn wrote(&mut self) {
         self.since_ping = self.since_ping.saturating_add(1);
-    }
-
-    /// A new attachment: its socket has been written nothing.
-    pub(crate) fn begin_attachment(&mut self) {
-        if let Some(queue) = &mut self.queue {
-            queue.rewritten = 0;
-        }
-        self.pinged = Position::default();
-        self.ponged = Position::default();
-        self.since_ping = 0;
-    }
-
-    /// The next unconfirmed message that the present socket has not been written.
-    pub(crate) fn next_rewrite(&self) -> Option<Seq> {
-        let queue = self.queue.as_ref()?;
-        let written = queue.written.get(queue.rewritten)?;
-        Some(written.mail.seq)
-    }
-
-    /// Writes that message again, under the same id.
-    pub(crate) fn rewrite(&mut self, mark: Position) -> Option<Bytes> {
-        let queue = self.queue.as_mut()?;
-        let written = queue.written.get_mut(queue.rewritten)?;
-        written.mark = mark;
-        queue.rewritten += 1;
-        self.since_ping = self.since_ping.saturating_add(1);
-        Some(written.mail.frame.clone())
     }
 
     /// A ping is being written now, behind everything up to `mark`.
@@ -136,12 +105,12 @@ impl Outbox {
         self.since_ping = 0;
     }
 
-    /// Where the last ping of this attachment was; the zeroth place if there was none.
+    /// Where the last ping was; the zeroth place if there was none.
     pub(crate) fn pinged(&self) -> Position {
         self.pinged
     }
 
-    /// The latest of its pings that came back.
+    /// The latest of the pings that came back.
     pub(crate) fn ponged(&self) -> Position {
         self.ponged
     }
@@ -155,23 +124,63 @@ impl Outbox {
     pub(crate) fn unpinged(&self) -> bool {
         self.since_ping > 0
     }
+}
+
+impl Outbox {
+    /// Whether another message may be written.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queue.as_ref().is_none_or(|queue| queue.has_room())
+    }
+
+    /// Takes a message that is being written now.
+    pub(crate) fn push(&mut self, marks: &mut Watermarks, mail: Mail, mark: Position) {
+        let queue = self.queue.get_or_insert_default();
+        queue.bytes += mail.frame.len();
+        queue.written.push_back(Written { mail, mark });
+        queue.rewritten = queue.written.len();
+        marks.wrote();
+    }
+
+    /// A new attachment: its socket has been written nothing.
+    pub(crate) fn begin_attachment(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.rewritten = 0;
+        }
+    }
+
+    /// The next unconfirmed message that the present socket has not been written.
+    pub(crate) fn next_rewrite(&self) -> Option<Seq> {
+        let queue = self.queue.as_ref()?;
+        let written = queue.written.get(queue.rewritten)?;
+        Some(written.mail.seq)
+    }
+
+    /// Writes that message again, under the same id.
+    pub(crate) fn rewrite(&mut self, marks: &mut Watermarks, mark: Position) -> Option<Bytes> {
+        let queue = self.queue.as_mut()?;
+        let written = queue.written.get_mut(queue.rewritten)?;
+        written.mark = mark;
+        queue.rewritten += 1;
+        marks.wrote();
+        Some(written.mail.frame.clone())
+    }
 
     /// Whether so much was written since the last ping that waiting for the next one would stall.
     /// For its bytes one ping is under way at a time: a client may take many at once for an attack.
-    pub(crate) fn wants_ping(&self) -> bool {
+    pub(crate) fn wants_ping(&self, marks: &Watermarks) -> bool {
         let bytes = self.queue.as_ref().map_or(0, |queue| queue.bytes);
         let heavy = bytes >= OUTBOX_BYTES_MAX / 2;
-        self.since_ping as usize >= OUTBOX_MESSAGES_MAX / 2
-            || (self.unpinged() && heavy && !self.awaits_pong())
+        marks.since_ping as usize >= OUTBOX_MESSAGES_MAX / 2
+            || (marks.unpinged() && heavy && !marks.awaits_pong())
     }
 
     /// A pong of the current attachment returned `watermark`; gives what that confirms. A
     /// watermark never sent confirms nothing.
-    pub(crate) fn pong(&mut self, watermark: Position) -> Vec<Mail> {
-        if watermark > self.pinged {
+    pub(crate) fn pong(&mut self, marks: &mut Watermarks, watermark: Position) -> Vec<Mail> {
+        if watermark > marks.pinged {
             return Vec::new();
         }
-        self.ponged = self.ponged.max(watermark);
+        marks.ponged = marks.ponged.max(watermark);
         // A client that acks keeps its word for the newest half of the bound; the watermark
         // decides for what it left unacknowledged beyond that.
         let keep = if self.acknowledges {
@@ -256,77 +265,94 @@ pub(crate) mod tests {
         mails.iter().map(|mail| mail.seq.0).collect()
     }
 
-    fn filled(count: u64) -> Outbox {
-        let mut outbox = Outbox::default();
-        (1..=count).for_each(|seq| outbox.push(mail(seq), Position(seq)));
-        outbox
+    fn filled(count: u64) -> (Outbox, Watermarks) {
+        let (mut outbox, mut marks) = <(Outbox, Watermarks)>::default();
+        (1..=count).for_each(|seq| outbox.push(&mut marks, mail(seq), Position(seq)));
+        (outbox, marks)
     }
 
-    fn rewritten(outbox: &mut Outbox, mut mark: u64) -> Vec<Bytes> {
+    fn new_socket(outbox: &mut Outbox) -> Watermarks {
+        outbox.begin_attachment();
+        Watermarks::default()
+    }
+
+    fn rewritten((outbox, marks): (&mut Outbox, &mut Watermarks), mut mark: u64) -> Vec<Bytes> {
         std::iter::from_fn(|| {
             mark += 1;
-            outbox.rewrite(Position(mark))
+            outbox.rewrite(marks, Position(mark))
         })
         .collect()
     }
 
     #[test]
     fn a_pong_confirms_what_was_written_before_its_ping_and_no_more() {
-        let mut outbox = filled(3);
-        outbox.ping(Position(3));
-        outbox.push(mail(4), Position(4));
-        assert!(outbox.pong(Position(4)).is_empty(), "never sent");
-        assert_eq!(seqs(&outbox.pong(Position(3))), [1, 2, 3]);
-        assert!(outbox.pong(Position(3)).is_empty(), "repeated");
+        let (mut outbox, mut marks) = filled(3);
+        marks.ping(Position(3));
+        outbox.push(&mut marks, mail(4), Position(4));
+        assert!(
+            outbox.pong(&mut marks, Position(4)).is_empty(),
+            "never sent"
+        );
+        assert_eq!(seqs(&outbox.pong(&mut marks, Position(3))), [1, 2, 3]);
+        assert!(outbox.pong(&mut marks, Position(3)).is_empty(), "repeated");
         assert_eq!(outbox.len(), 1);
     }
 
     #[test]
     fn a_client_that_acks_is_believed_over_the_watermark() {
-        let mut outbox = filled(4);
+        let (mut outbox, mut marks) = filled(4);
         assert_eq!(seqs(&outbox.acknowledge(Some(Seq(2)), None)), [2]);
-        outbox.ping(Position(4));
-        assert!(outbox.pong(Position(4)).is_empty());
+        marks.ping(Position(4));
+        assert!(outbox.pong(&mut marks, Position(4)).is_empty());
         assert_eq!(seqs(&outbox.acknowledge(None, Some("c4"))), [4]);
-        outbox.begin_attachment();
-        assert_eq!(rewritten(&mut outbox, 4).len(), 2);
+        marks = new_socket(&mut outbox);
+        assert_eq!(rewritten((&mut outbox, &mut marks), 4).len(), 2);
     }
 
     #[test]
     fn the_watermark_bounds_what_an_acking_client_left_out() {
         let full = OUTBOX_MESSAGES_MAX as u64;
-        let mut outbox = filled(full);
+        let (mut outbox, mut marks) = filled(full);
         outbox.acknowledge(Some(Seq(1)), None);
-        outbox.push(mail(5000), Position(full + 1));
+        outbox.push(&mut marks, mail(5000), Position(full + 1));
         assert!(!outbox.has_room());
-        outbox.ping(Position(full + 1));
-        assert!(!outbox.pong(Position(full + 1)).is_empty());
+        marks.ping(Position(full + 1));
+        assert!(!outbox.pong(&mut marks, Position(full + 1)).is_empty());
         assert!(outbox.has_room());
     }
 
     #[test]
     fn rewriting_keeps_the_order_and_forgets_old_marks() {
-        let mut outbox = filled(3);
-        outbox.ping(Position(3));
-        assert_eq!(seqs(&outbox.pong(Position(1))), [1]);
-        outbox.begin_attachment();
-        assert!(outbox.pong(Position(3)).is_empty(), "an old socket's ping");
+        let (mut outbox, mut marks) = filled(3);
+        marks.ping(Position(3));
+        assert_eq!(seqs(&outbox.pong(&mut marks, Position(1))), [1]);
+        marks = new_socket(&mut outbox);
+        assert!(
+            outbox.pong(&mut marks, Position(3)).is_empty(),
+            "an old socket's ping"
+        );
         assert_eq!(outbox.next_rewrite(), Some(Seq(2)));
-        assert_eq!(rewritten(&mut outbox, 10), ["frame 2", "frame 3"]);
-        assert!(outbox.pong(Position(3)).is_empty(), "not pinged yet");
-        outbox.ping(Position(12));
-        assert_eq!(seqs(&outbox.pong(Position(11))), [2]);
+        assert_eq!(
+            rewritten((&mut outbox, &mut marks), 10),
+            ["frame 2", "frame 3"]
+        );
+        assert!(
+            outbox.pong(&mut marks, Position(3)).is_empty(),
+            "not pinged yet"
+        );
+        marks.ping(Position(12));
+        assert_eq!(seqs(&outbox.pong(&mut marks, Position(11))), [2]);
     }
 
     #[test]
     fn what_the_new_socket_has_not_been_written_is_confirmed_by_no_pong() {
-        let mut outbox = filled(3);
-        outbox.begin_attachment();
-        outbox.rewrite(Position(4));
-        outbox.ping(Position(4));
-        assert_eq!(seqs(&outbox.pong(Position(4))), [1]);
+        let (mut outbox, _) = filled(3);
+        let mut marks = new_socket(&mut outbox);
+        outbox.rewrite(&mut marks, Position(4));
+        marks.ping(Position(4));
+        assert_eq!(seqs(&outbox.pong(&mut marks, Position(4))), [1]);
         assert_eq!(outbox.next_rewrite(), Some(Seq(2)));
         assert_eq!(seqs(&outbox.acknowledge(Some(Seq(3)), None)), [3]);
-        assert_eq!(rewritten(&mut outbox, 5), ["frame 2"]);
+        assert_eq!(rewritten((&mut outbox, &mut marks), 5), ["frame 2"]);
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::ids::{Position, Seq};
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
-use crate::outbox::{Mail, Outbox, tests::mail};
+use crate::outbox::{Mail, Outbox, Watermarks, tests::mail};
 
 /// Two of these are over half of the bytes there is room for.
 const LARGE: usize = OUTBOX_BYTES_MAX / 3;
@@ -56,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Pair {
     outbox: Outbox,
+    watermarks: Watermarks,
     /// Unconfirmed, oldest first, with marks.
     model: Vec<(Mail, u64)>,
     /// The last place written to.
@@ -82,7 +83,7 @@ impl Pair {
             Step::Ping => {
                 // A place of its own, as the shard gives it.
                 self.marks += 1;
-                self.outbox.ping(Position(self.marks));
+                self.watermarks.ping(Position(self.marks));
                 self.pings.push(self.marks);
                 self.since_ping = 0;
             }
@@ -134,7 +135,8 @@ impl Pair {
         };
         self.marks += 1;
         self.model.push((new.clone(), self.marks));
-        self.outbox.push(new, Position(self.marks));
+        self.outbox
+            .push(&mut self.watermarks, new, Position(self.marks));
         self.rewritten += 1;
         self.since_ping += 1;
     }
@@ -161,9 +163,12 @@ impl Pair {
             self.ponged = self.ponged.max(watermark);
         }
         let watermark = Position(watermark);
-        assert_eq!(seqs(&self.outbox.pong(watermark)), expected);
+        assert_eq!(
+            seqs(&self.outbox.pong(&mut self.watermarks, watermark)),
+            expected
+        );
         assert!(
-            self.outbox.pong(watermark).len() <= covered,
+            self.outbox.pong(&mut self.watermarks, watermark).len() <= covered,
             "confirmed again"
         );
         let again = self.model.len() - self.outbox.len();
@@ -195,6 +200,7 @@ impl Pair {
 
     fn attach(&mut self) {
         self.outbox.begin_attachment();
+        self.watermarks = Watermarks::default();
         self.rewritten = 0;
         self.since_ping = 0;
         self.pings.clear();
@@ -210,7 +216,11 @@ impl Pair {
             self.marks += 1;
             *mark = self.marks;
             let frame = Some(mail.frame.clone());
-            assert_eq!(self.outbox.rewrite(Position(self.marks)), frame);
+            assert_eq!(
+                self.outbox
+                    .rewrite(&mut self.watermarks, Position(self.marks)),
+                frame
+            );
             self.rewritten += 1;
             self.since_ping += 1;
         }
@@ -228,11 +238,11 @@ impl Pair {
         assert_eq!(self.outbox.len(), self.model.len());
         assert_eq!(self.outbox.has_room(), self.has_room());
         let unpinged = self.since_ping;
-        assert_eq!(self.outbox.unpinged(), unpinged > 0);
+        assert_eq!(self.watermarks.unpinged(), unpinged > 0);
         let asked = self.pings.last().is_some_and(|last| *last > self.ponged);
         let heavy = self.bytes() >= OUTBOX_BYTES_MAX / 2;
         let urgent = unpinged >= OUTBOX_MESSAGES_MAX / 2 || (unpinged > 0 && heavy && !asked);
-        assert_eq!(self.outbox.wants_ping(), urgent);
+        assert_eq!(self.outbox.wants_ping(&self.watermarks), urgent);
         for seq in self.last.saturating_sub(3)..=self.last {
             let there = self.model.iter().any(|(mail, _)| mail.seq == Seq(seq));
             assert_eq!(self.outbox.holds(Seq(seq)), there);

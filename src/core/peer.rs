@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use crate::attachment::Challenger;
 use crate::card::Card;
-use crate::chain::{Linked, Links, List};
+use crate::chain::{Link, Linked, List};
 use crate::ids::{ConnId, InLog, Position, PubKey};
 use crate::log::Walk;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Watermarks};
 use crate::packing::Id;
 use crate::passed::Passed;
 use crate::replies::Replies;
@@ -25,18 +25,46 @@ pub(crate) struct MeshIx(pub(crate) u32);
 pub(crate) struct MemberIx(pub(crate) u32);
 
 /// Whether a session has a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Lease {
-    /// Attached to this socket.
-    Online(ConnId),
+    /// Attached to a socket.
+    Online(Box<Online>),
     /// No socket; the lease ends then.
     Grace(Mono),
 }
 
-impl Lease {
-    /// Whether there is a socket.
-    pub(crate) fn is_online(self) -> bool {
-        matches!(self, Self::Online(_))
+/// What a session has as long as it is attached to one socket, and no longer: in grace nothing of
+/// it takes room.
+#[derive(Debug)]
+pub(crate) struct Online {
+    pub(crate) conn: ConnId,
+    /// Rises with every attach in the shard: who attached last.
+    pub(crate) attached: u64,
+    /// Its place among those of its member and kind that are online.
+    pub(crate) link: Link,
+    /// The last ping; at the beginning of time before the first.
+    pub(crate) last_ping: Mono,
+    pub(crate) watermarks: Watermarks,
+    /// The cursor as its row has it, and since when.
+    pub(crate) noted: (Position, Mono),
+    /// While it does not keep up with the log.
+    pub(crate) walk: Option<Box<Walk>>,
+    pub(crate) replies: Replies,
+}
+
+impl Online {
+    /// A new attachment; the row is written with that cursor now.
+    pub(crate) fn new(conn: ConnId, attached: u64, noted: (Position, Mono)) -> Self {
+        Self {
+            conn,
+            attached,
+            link: Link::default(),
+            last_ping: Mono::default(),
+            watermarks: Watermarks::default(),
+            noted,
+            walk: None,
+            replies: Replies::default(),
+        }
     }
 }
 
@@ -66,6 +94,14 @@ pub(crate) struct Rare {
     pub(crate) returned: Option<Bytes>,
     /// Where the log last tells of its visibility.
     pub(crate) shown: InLog,
+}
+
+/// A session's places in the lists of those present.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    pub(crate) mesh: Link,
+    pub(crate) member: Link,
+    pub(crate) cwd: Link,
 }
 
 /// A session's takeovers of late, to damp two hosts that fight over one key (design.md §8.1).
@@ -104,8 +140,6 @@ pub(crate) struct PeerConn {
     pub(crate) lease_timer: Option<TimerKey>,
     /// Place in the mesh's roster: the order in which leases began.
     pub(crate) order: u64,
-    /// Rises with every attach in the shard: who attached last.
-    pub(crate) attached: u64,
     /// Attachments of this lease so far, restarts of the broker included.
     pub(crate) attaches: u32,
     pub(crate) card: Card,
@@ -117,8 +151,6 @@ pub(crate) struct PeerConn {
     pub(crate) visible: bool,
     pub(crate) connected_at: Wall,
     pub(crate) last_seen: Mono,
-    /// The last ping of this attachment; at the beginning of time before the first.
-    pub(crate) last_ping: Mono,
     /// The end of its attestation, if it has one.
     pub(crate) attested_until: Until,
     pub(crate) boot_epochs: u8,
@@ -129,21 +161,17 @@ pub(crate) struct PeerConn {
     pub(crate) joined: InLog,
     /// Up to where it has confirmed the mesh's log.
     pub(crate) cursor: Position,
-    /// The cursor as its row has it, and since when.
-    pub(crate) noted: (Position, Mono),
     /// Up to where it is taken to have heard who came and went: beyond its cursor only after a
     /// restart of the broker.
     pub(crate) heard: Position,
     /// Up to where its sockets were written the log, whether it confirmed it or not.
     pub(crate) known: Position,
-    /// While it does not keep up with the log.
-    pub(crate) walk: Option<Box<Walk>>,
-    pub(crate) replies: Replies,
     pub(crate) rare: Option<Box<Rare>>,
 }
 
 // Most sessions are idle, and there may be a million of them.
-const _: () = assert!(size_of::<PeerConn>() <= 432);
+const _: () = assert!(size_of::<PeerConn>() <= 360);
+const _: () = assert!(size_of::<Online>() <= 88);
 
 impl Rare {
     /// Whether a session with this is as good as one without.
@@ -189,18 +217,28 @@ impl Kind {
 }
 
 impl Linked for PeerConn {
-    fn links(&self) -> &Links {
-        &self.links
+    fn link(&self, list: List) -> Option<Link> {
+        match list {
+            List::Mesh => Some(self.links.mesh),
+            List::Member => Some(self.links.member),
+            List::Cwd => Some(self.links.cwd),
+            List::Online => self.online().map(|online| online.link),
+        }
     }
 
-    fn links_mut(&mut self) -> &mut Links {
-        &mut self.links
+    fn link_mut(&mut self, list: List) -> Option<&mut Link> {
+        match list {
+            List::Mesh => Some(&mut self.links.mesh),
+            List::Member => Some(&mut self.links.member),
+            List::Cwd => Some(&mut self.links.cwd),
+            List::Online => self.online_mut().map(|online| &mut online.link),
+        }
     }
 
     fn rank(&self, list: List) -> u64 {
         match list {
             List::Mesh | List::Member | List::Cwd => self.order,
-            List::Online => self.attached,
+            List::Online => self.online().map_or(0, |online| online.attached),
         }
     }
 }
@@ -208,15 +246,40 @@ impl Linked for PeerConn {
 impl PeerConn {
     /// The socket, while online.
     pub(crate) fn conn(&self) -> Option<ConnId> {
-        match self.lease {
-            Lease::Online(conn) => Some(conn),
-            Lease::Grace(_) => None,
-        }
+        self.online().map(|online| online.conn)
     }
 
     /// When the next ping is due: an interval after the last proof of life or ping.
     pub(crate) fn ping_due(&self, interval: Millis) -> Mono {
-        self.last_seen.max(self.last_ping).after(interval)
+        let last_ping = self.online().map(|online| online.last_ping);
+        let last_ping = last_ping.unwrap_or_default();
+        self.last_seen.max(last_ping).after(interval)
+    }
+
+    /// Its attachment, while online.
+    pub(crate) fn online(&self) -> Option<&Online> {
+        match &self.lease {
+            Lease::Online(online) => Some(online),
+            Lease::Grace(_) => None,
+        }
+    }
+
+    /// See [`Self::online`].
+    pub(crate) fn online_mut(&mut self) -> Option<&mut Online> {
+        match &mut self.lease {
+            Lease::Online(online) => Some(online),
+            Lease::Grace(_) => None,
+        }
+    }
+
+    /// Its walk, while it is online and does not keep up with the log.
+    pub(crate) fn walk(&self) -> Option<&Walk> {
+        self.online()?.walk.as_deref()
+    }
+
+    /// See [`Self::walk`].
+    pub(crate) fn walk_mut(&mut self) -> Option<&mut Walk> {
+        self.online_mut()?.walk.as_deref_mut()
     }
 
     /// It has confirmed the log up to there.
@@ -254,7 +317,9 @@ impl PeerConn {
     /// Nothing happens for a while: gives up the memory that only a busy session needs.
     pub(crate) fn rest(&mut self, now: Mono) {
         self.outbox.rest();
-        self.replies.rest();
+        if let Some(online) = self.online_mut() {
+            online.replies.rest();
+        }
         self.rare.take_if(|rare| rare.says_nothing(now));
     }
 

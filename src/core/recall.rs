@@ -141,8 +141,8 @@ impl Shard {
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let online = peer.conn().is_some();
-        if online && t.now.mono.since(peer.noted.1) >= CURSOR_NOTED {
+        let online = peer.online();
+        if online.is_some_and(|online| t.now.mono.since(online.noted.1) >= CURSOR_NOTED) {
             self.note_cursor_now(t, slot);
         }
     }
@@ -153,7 +153,9 @@ impl Shard {
             return;
         };
         let cursor = peer.cursor;
-        let noted = peer.noted.0;
+        let Some((noted, _)) = peer.online().map(|online| online.noted) else {
+            return;
+        };
         let mesh = self.mesh(peer.mesh);
         let said = mesh.is_some_and(|mesh| mesh.log.end() > noted);
         if !said || cursor <= noted {
@@ -163,7 +165,9 @@ impl Shard {
         let Some(peer) = self.peers.get_slot_mut(slot) else {
             return;
         };
-        peer.noted = (cursor, t.now.mono);
+        if let Some(online) = peer.online_mut() {
+            online.noted = (cursor, t.now.mono);
+        }
         let (began, id) = (Position(peer.order), peer.presence_id().to_owned());
         t.persist(StoreOp::PresenceCursor { began, id, cursor });
     }

@@ -81,11 +81,6 @@ impl Replies {
         }
     }
 
-    /// Forgets everything: the socket that asked is gone.
-    pub(crate) fn clear(&mut self) {
-        self.0 = None;
-    }
-
     /// Nothing happens for a while: needs no memory if nothing waits.
     pub(crate) fn rest(&mut self) {
         self.0.take_if(|queue| queue.replies.is_empty());

@@ -77,8 +77,10 @@ impl Shard {
         self.ping_watermark(t, incumbent);
         let deadline = t.now.mono.after(CONFLICT_ANSWER);
         let timer = self.wheel.insert(deadline, Timer::Conflict(slot));
-        if let Some(peer) = self.peers.get_slot_mut(slot) {
-            let asked = peer.outbox.pinged();
+        if let Some(peer) = self.peers.get_slot_mut(slot)
+            && let Some(online) = peer.online()
+        {
+            let asked = online.watermarks.pinged();
             peer.rare_mut().rivalry.challenger = Some(Challenger {
                 conn,
                 hello,
@@ -103,7 +105,8 @@ impl Shard {
     /// The incumbent answered a ping. Only the one that asked it, or a later, shows that it lives:
     /// anything else may have been under way when its socket died.
     pub(crate) fn incumbent_ponged(&mut self, t: &mut Turn<'_>, slot: u32) {
-        let ponged = self.peers.get_slot(slot).map(|peer| peer.outbox.ponged());
+        let online = self.peers.get_slot(slot).and_then(PeerConn::online);
+        let ponged = online.map(|online| online.watermarks.ponged());
         let asked = self.challenger(slot).map(|challenger| challenger.asked);
         if asked.is_some()
             && asked <= ponged

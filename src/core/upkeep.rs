@@ -25,12 +25,12 @@ impl Shard {
                 continue;
             };
             confirmed = confirmed.min(peer.cursor);
-            if peer.conn().is_none() {
+            let Some(online) = peer.online() else {
                 continue;
-            }
-            noted = noted.min(peer.noted.0);
-            if peer.cursor < end && peer.outbox.pinged() < end {
-                waiting |= peer.outbox.awaits_pong();
+            };
+            noted = noted.min(online.noted.0);
+            if peer.cursor < end && online.watermarks.pinged() < end {
+                waiting |= online.watermarks.awaits_pong();
                 if let Some(handle) = self.peers.handle_of(slot) {
                     self.ask_watermark(t, handle);
                 }
@@ -58,8 +58,8 @@ impl Shard {
             return false;
         };
         let removed = self.mesh(peer.mesh).map(|mesh| mesh.log.removed());
-        let next = peer.walk.as_ref().filter(|_| peer.conn().is_some());
-        next.is_some_and(|walk| removed.is_some_and(|removed| removed > walk.next))
+        peer.walk()
+            .is_some_and(|walk| removed.is_some_and(|removed| removed > walk.next))
     }
 
     /// Who is overtaken has to come back to be told so.

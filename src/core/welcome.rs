@@ -5,18 +5,16 @@ use bytes::Bytes;
 
 use crate::attachment::Attachment;
 use crate::card::{Card, Details};
-use crate::chain::Links;
 use crate::effect::Close;
 use crate::event::{Event, LeaseEnd};
 use crate::hello::Hello;
 use crate::ids::{ConnId, InLog, PeerHandle, Position};
 use crate::marks::{Mark, mark};
 use crate::outbox::Outbox;
-use crate::peer::{Lease, MemberIx, MeshIx, OwedJoin, PeerConn, Rare};
-use crate::replies::Replies;
+use crate::peer::{Lease, Links, MemberIx, MeshIx, Online, OwedJoin, PeerConn, Rare};
 use crate::rows::{Group, PeerRole, PeerStateRow, Status, StatusSource};
 use crate::shard::{Shard, Turn};
-use crate::time::{Mono, Wall};
+use crate::time::Wall;
 use crate::wire::frames;
 
 /// A hello's mesh and member, found and allowed in.
@@ -95,16 +93,17 @@ impl Shard {
             saved.and_then(|row| serde_json::from_str(&row.profile).ok());
         let profile = profile.filter(|profile| *profile != frames::Profile::default());
         let order = self.stamp().0;
+        let attached = self.stamp();
+        let online = Online::new(conn, attached.0, (attached, t.now.mono));
         PeerConn {
             mesh,
             member,
             kind: hello.kind(),
             session_key: hello.session_key,
-            lease: Lease::Online(conn),
+            lease: Lease::Online(online.into()),
             grace: self.config.grace_of(hello.lease),
             lease_timer: None,
             order,
-            attached: self.stamp().0,
             attaches: 1,
             card: Card::of(card),
             links: Links::default(),
@@ -115,18 +114,14 @@ impl Shard {
             visible: saved.is_none_or(|row| row.visible),
             connected_at: t.now.wall,
             last_seen: t.now.mono,
-            last_ping: Mono::default(),
             attested_until: hello.attested_until.into(),
             boot_epochs: 0,
             owed: OwedJoin::Nothing,
             outbox: Outbox::default(),
             joined: InLog::default(),
-            cursor: self.written,
-            noted: (Position::default(), Mono::default()),
+            cursor: attached,
             heard: Position::default(),
             known: Position::default(),
-            walk: None,
-            replies: Replies::default(),
             rare: profile.map(|profile| {
                 Box::new(Rare {
                     profile,

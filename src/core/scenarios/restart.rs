@@ -187,6 +187,21 @@ fn a_cursor_reaches_its_row_now_and_then_and_at_shutdown() {
 }
 
 #[test]
+fn an_attachment_begins_with_its_cursor_in_its_row() {
+    let (mut world, alice, bob, _) = three();
+    world.close(bob, Closing::Abrupt);
+    world.pass_with(&[alice], Millis::secs(40));
+    world.write(alice, &send("*", "one"));
+    let bob = world.join(launched(2, 21, "b"));
+    assert_eq!(heard(&world, bob), ["one"]);
+    world.confirm_all(bob);
+    let presence_id = world.ack(bob)["presenceId"].clone();
+    let noted =
+        |op: &StoreOp| matches!(op, StoreOp::PresenceCursor { id, .. } if presence_id == **id);
+    assert!(!world.persisted().any(|(op, _)| noted(op)));
+}
+
+#[test]
 fn an_end_that_nobody_was_told_of_is_told_by_the_next_broker() {
     let (mut world, _, bob, _) = three();
     world.disk_held = true;

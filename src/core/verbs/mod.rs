@@ -243,10 +243,13 @@ impl Shard {
         let Some(peer) = self.peers.get_slot_mut(slot) else {
             return;
         };
-        let Some(conn) = peer.conn() else { return };
-        match peer.replies.ready(frame) {
+        let Some(online) = peer.online_mut() else {
+            return;
+        };
+        let conn = online.conn;
+        match online.replies.ready(frame) {
             Some(frame) => t.send(conn, frame),
-            None if peer.replies.overfull() => {
+            None if online.replies.overfull() => {
                 self.close(t, conn, Close::SLOW_CONSUMER);
                 self.begin_grace(t, slot);
             }

@@ -71,7 +71,7 @@ impl Shard {
             profile: rare
                 .map(|rare| &rare.profile)
                 .filter(|profile| **profile != frames::Profile::default()),
-            lease: match peer.lease {
+            lease: match &peer.lease {
                 Lease::Online(_) => "online",
                 Lease::Grace(_) => "grace",
             },

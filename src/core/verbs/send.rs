@@ -9,7 +9,7 @@ use crate::limits::NAME_BYTES_MAX;
 use crate::log::What;
 use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
-use crate::peer::{MeshIx, OwedJoin};
+use crate::peer::{MeshIx, OwedJoin, PeerConn};
 use crate::routing::{NoRecipient, Recipient, Target};
 use crate::rows::{AuditRow, MessageRow, Priority, StoreFailure, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
@@ -266,9 +266,9 @@ impl Shard {
         token: Token,
     ) -> Option<PeerHandle> {
         let handle = self.peers.handle_of(slot)?;
-        let peer = self.peers.get_mut(handle)?;
-        if !peer.replies.wait(token) {
-            let conn = peer.conn()?;
+        let online = self.peers.get_mut(handle)?.online_mut()?;
+        if !online.replies.wait(token) {
+            let conn = online.conn;
             self.close(t, conn, Close::SLOW_CONSUMER);
             self.begin_grace(t, slot);
         }
@@ -331,13 +331,13 @@ impl Shard {
         token: Token,
         frame: bytes::Bytes,
     ) {
-        let Some(peer) = self.peers.get_mut(asker) else {
+        let peer = self.peers.get_mut(asker);
+        let Some(online) = peer.and_then(PeerConn::online_mut) else {
             return;
         };
-        let Some(conn) = peer.conn() else { return };
-        peer.replies.fill(token, frame);
-        while let Some(frame) = peer.replies.next() {
-            t.send(conn, frame);
+        online.replies.fill(token, frame);
+        while let Some(frame) = online.replies.next() {
+            t.send(online.conn, frame);
         }
     }
 }
