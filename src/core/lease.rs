@@ -140,6 +140,7 @@ impl Shard {
         let Some(grace) = self.peers.get_slot(slot).map(|peer| peer.grace) else {
             return;
         };
+        let grace = Millis::from(grace);
         let until = t.now.mono.after(grace);
         self.leave_online(slot);
         // From here on the old attachment's handle finds nothing.

@@ -56,7 +56,8 @@ impl Shard {
         let Lease::Online(online) = &mut peer.lease else {
             return;
         };
-        let confirmed = peer.outbox.pong(&mut online.watermarks, watermark);
+        let marks = &mut online.watermarks;
+        let confirmed = peer.outbox.pong(marks, watermark, peer.acknowledges);
         // Only the latest ping says how much of the log was written before it.
         if watermark == online.watermarks.pinged() {
             let read = online.walk.as_mut().map_or(watermark, |walk| {

@@ -39,7 +39,6 @@ struct Written {
 pub(crate) struct Outbox {
     /// Allocated by the first message, given up by [`Outbox::rest`].
     queue: Option<Box<Queue>>,
-    acknowledges: bool,
 }
 
 /// The pings of one attachment, and what was written since.
@@ -174,16 +173,21 @@ impl Outbox {
             || (marks.unpinged() && heavy && !marks.awaits_pong())
     }
 
-    /// A pong of the current attachment returned `watermark`; gives what that confirms. A
-    /// watermark never sent confirms nothing.
-    pub(crate) fn pong(&mut self, marks: &mut Watermarks, watermark: Position) -> Vec<Mail> {
+    /// A pong of the current attachment returned `watermark`; gives what that confirms of a client
+    /// that acknowledges by itself, or does not. A watermark never sent confirms nothing.
+    pub(crate) fn pong(
+        &mut self,
+        marks: &mut Watermarks,
+        watermark: Position,
+        acknowledges: bool,
+    ) -> Vec<Mail> {
         if watermark > marks.pinged {
             return Vec::new();
         }
         marks.ponged = marks.ponged.max(watermark);
         // A client that acks keeps its word for the newest half of the bound; the watermark
         // decides for what it left unacknowledged beyond that.
-        let keep = if self.acknowledges {
+        let keep = if acknowledges {
             OUTBOX_MESSAGES_MAX / 2
         } else {
             0
@@ -192,15 +196,9 @@ impl Outbox {
         queue.map_or_else(Vec::new, |queue| queue.confirm(watermark, keep))
     }
 
-    /// The client acknowledges what it gets: it is believed from now on.
-    pub(crate) fn believe(&mut self) {
-        self.acknowledges = true;
-    }
-
     /// The client acknowledged by broker id or by its sender's id; gives the messages meant. If the
     /// broker's id is held it decides: senders choose theirs, and two may choose the same.
     pub(crate) fn acknowledge(&mut self, seq: Option<Seq>, client_id: Option<&str>) -> Vec<Mail> {
-        self.believe();
         let Some(queue) = &mut self.queue else {
             return Vec::new();
         };
@@ -290,11 +288,17 @@ pub(crate) mod tests {
         marks.ping(Position(3));
         outbox.push(&mut marks, mail(4), Position(4));
         assert!(
-            outbox.pong(&mut marks, Position(4)).is_empty(),
+            outbox.pong(&mut marks, Position(4), false).is_empty(),
             "never sent"
         );
-        assert_eq!(seqs(&outbox.pong(&mut marks, Position(3))), [1, 2, 3]);
-        assert!(outbox.pong(&mut marks, Position(3)).is_empty(), "repeated");
+        assert_eq!(
+            seqs(&outbox.pong(&mut marks, Position(3), false)),
+            [1, 2, 3]
+        );
+        assert!(
+            outbox.pong(&mut marks, Position(3), false).is_empty(),
+            "repeated"
+        );
         assert_eq!(outbox.len(), 1);
     }
 
@@ -303,7 +307,7 @@ pub(crate) mod tests {
         let (mut outbox, mut marks) = filled(4);
         assert_eq!(seqs(&outbox.acknowledge(Some(Seq(2)), None)), [2]);
         marks.ping(Position(4));
-        assert!(outbox.pong(&mut marks, Position(4)).is_empty());
+        assert!(outbox.pong(&mut marks, Position(4), true).is_empty());
         assert_eq!(seqs(&outbox.acknowledge(None, Some("c4"))), [4]);
         marks = new_socket(&mut outbox);
         assert_eq!(rewritten((&mut outbox, &mut marks), 4).len(), 2);
@@ -317,7 +321,7 @@ pub(crate) mod tests {
         outbox.push(&mut marks, mail(5000), Position(full + 1));
         assert!(!outbox.has_room());
         marks.ping(Position(full + 1));
-        assert!(!outbox.pong(&mut marks, Position(full + 1)).is_empty());
+        assert!(!outbox.pong(&mut marks, Position(full + 1), true).is_empty());
         assert!(outbox.has_room());
     }
 
@@ -325,10 +329,10 @@ pub(crate) mod tests {
     fn rewriting_keeps_the_order_and_forgets_old_marks() {
         let (mut outbox, mut marks) = filled(3);
         marks.ping(Position(3));
-        assert_eq!(seqs(&outbox.pong(&mut marks, Position(1))), [1]);
+        assert_eq!(seqs(&outbox.pong(&mut marks, Position(1), false)), [1]);
         marks = new_socket(&mut outbox);
         assert!(
-            outbox.pong(&mut marks, Position(3)).is_empty(),
+            outbox.pong(&mut marks, Position(3), false).is_empty(),
             "an old socket's ping"
         );
         assert_eq!(outbox.next_rewrite(), Some(Seq(2)));
@@ -337,11 +341,11 @@ pub(crate) mod tests {
             ["frame 2", "frame 3"]
         );
         assert!(
-            outbox.pong(&mut marks, Position(3)).is_empty(),
+            outbox.pong(&mut marks, Position(3), false).is_empty(),
             "not pinged yet"
         );
         marks.ping(Position(12));
-        assert_eq!(seqs(&outbox.pong(&mut marks, Position(11))), [2]);
+        assert_eq!(seqs(&outbox.pong(&mut marks, Position(11), false)), [2]);
     }
 
     #[test]
@@ -350,7 +354,7 @@ pub(crate) mod tests {
         let mut marks = new_socket(&mut outbox);
         outbox.rewrite(&mut marks, Position(4));
         marks.ping(Position(4));
-        assert_eq!(seqs(&outbox.pong(&mut marks, Position(4))), [1]);
+        assert_eq!(seqs(&outbox.pong(&mut marks, Position(4), false)), [1]);
         assert_eq!(outbox.next_rewrite(), Some(Seq(2)));
         assert_eq!(seqs(&outbox.acknowledge(Some(Seq(3)), None)), [3]);
         assert_eq!(rewritten((&mut outbox, &mut marks), 5), ["frame 2"]);

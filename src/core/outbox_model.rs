@@ -164,11 +164,18 @@ impl Pair {
         }
         let watermark = Position(watermark);
         assert_eq!(
-            seqs(&self.outbox.pong(&mut self.watermarks, watermark)),
+            seqs(
+                &self
+                    .outbox
+                    .pong(&mut self.watermarks, watermark, self.acknowledges)
+            ),
             expected
         );
         assert!(
-            self.outbox.pong(&mut self.watermarks, watermark).len() <= covered,
+            self.outbox
+                .pong(&mut self.watermarks, watermark, self.acknowledges)
+                .len()
+                <= covered,
             "confirmed again"
         );
         let again = self.model.len() - self.outbox.len();

@@ -12,7 +12,7 @@ use crate::packing::Id;
 use crate::passed::Passed;
 use crate::replies::Replies;
 use crate::rows::{PeerRole, Stats, Status, StatusSource};
-use crate::time::{Millis, Mono, Until, Wall};
+use crate::time::{Millis, Mono, ShortSpan, Until, Wall};
 use crate::wheel::TimerKey;
 use crate::wire::frames::Profile;
 
@@ -135,7 +135,7 @@ pub(crate) struct PeerConn {
     pub(crate) session_key: Option<PubKey>,
     pub(crate) lease: Lease,
     /// How long it stays present without a socket.
-    pub(crate) grace: Millis,
+    pub(crate) grace: ShortSpan,
     /// Online: the next look at what is to be pinged, or is silent; in grace: the end.
     pub(crate) lease_timer: Option<TimerKey>,
     /// Place in the mesh's roster: the order in which leases began.
@@ -157,6 +157,8 @@ pub(crate) struct PeerConn {
     /// Until others have been told of the join, which waits for its row.
     pub(crate) owed: OwedJoin,
     pub(crate) outbox: Outbox,
+    /// Its client acknowledges what it gets, and is believed.
+    pub(crate) acknowledges: bool,
     /// Where the log tells of its join.
     pub(crate) joined: InLog,
     /// Up to where it has confirmed the mesh's log.
@@ -170,7 +172,7 @@ pub(crate) struct PeerConn {
 }
 
 // Most sessions are idle, and there may be a million of them.
-const _: () = assert!(size_of::<PeerConn>() <= 360);
+const _: () = assert!(size_of::<PeerConn>() <= 344);
 const _: () = assert!(size_of::<Online>() <= 88);
 
 impl Rare {

@@ -81,6 +81,22 @@ impl From<Duration> for Millis {
     }
 }
 
+/// A span of at most 49 days, in half the room; a longer one counts as that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShortSpan(u32);
+
+impl From<Millis> for ShortSpan {
+    fn from(span: Millis) -> Self {
+        Self(u32::try_from(span.0).unwrap_or(u32::MAX))
+    }
+}
+
+impl From<ShortSpan> for Millis {
+    fn from(span: ShortSpan) -> Self {
+        Self(span.0.into())
+    }
+}
+
 /// The end of something that may have none; no larger than a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Until(Wall);

@@ -14,7 +14,7 @@ use crate::outbox::Outbox;
 use crate::peer::{Lease, Links, MemberIx, MeshIx, Online, OwedJoin, PeerConn, Rare};
 use crate::rows::{Group, PeerRole, PeerStateRow, Status, StatusSource};
 use crate::shard::{Shard, Turn};
-use crate::time::Wall;
+use crate::time::{Millis, Wall};
 use crate::wire::frames;
 
 /// A hello's mesh and member, found and allowed in.
@@ -101,7 +101,7 @@ impl Shard {
             kind: hello.kind(),
             session_key: hello.session_key,
             lease: Lease::Online(online.into()),
-            grace: self.config.grace_of(hello.lease),
+            grace: self.config.grace_of(hello.lease).into(),
             lease_timer: None,
             order,
             attaches: 1,
@@ -118,6 +118,7 @@ impl Shard {
             boot_epochs: 0,
             owed: OwedJoin::Nothing,
             outbox: Outbox::default(),
+            acknowledges: false,
             joined: InLog::default(),
             cursor: attached,
             heard: Position::default(),
@@ -180,7 +181,7 @@ impl Shard {
             }
             show(card, hello);
         });
-        peer.grace = grace;
+        peer.grace = grace.into();
         if hello.attested_until.is_some() {
             peer.attested_until = hello.attested_until.into();
         }
@@ -224,7 +225,7 @@ impl Shard {
             services: is_hello.then_some([]),
             reattached,
             missed: matches!(welcome, Welcome::Reattached { missed: true }).then_some("truncated"),
-            lease_ttl_ms: peer.grace.0,
+            lease_ttl_ms: Millis::from(peer.grace).0,
             resume_token: self.resume_token(now, peer),
         };
         Some(frames::encode(&ack))

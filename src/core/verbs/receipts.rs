@@ -54,9 +54,9 @@ impl Shard {
         let Some(peer) = self.peers.get_slot_mut(request.slot) else {
             return Ok(());
         };
+        peer.acknowledges = true;
         if said {
             mark(Mark::AckOfMany);
-            peer.outbox.believe();
             return Ok(());
         }
         let confirmed = peer.outbox.acknowledge(seq, client_id.as_deref());
