@@ -25,6 +25,9 @@ pub(super) struct Sent {
     timed: bool,
     acked: bool,
     received: u32,
+    /// It may come once more, behind later ones: the broker was killed before it had acknowledged
+    /// it, and its sender says it again under another id; or its recipient was not waited for.
+    in_doubt: bool,
 }
 
 /// Whom a message is for.
@@ -87,6 +90,7 @@ impl Fleet {
             timed: priority == Priority::Now,
             acked: false,
             received: 0,
+            in_doubt: false,
         });
         let message = Outgoing {
             client_message_id: format!("{}-{number}", self.prefix),
@@ -156,7 +160,15 @@ impl Fleet {
         for sent in &mut self.book {
             if sent.to.is_some_and(|to| to < ix(peers)) {
                 sent.received = sent.received.max(1);
+                sent.in_doubt = true;
             }
+        }
+    }
+
+    /// The broker is killed now.
+    pub fn broker_killed(&mut self) {
+        for sent in &mut self.book {
+            sent.in_doubt |= !sent.acked;
         }
     }
 
@@ -236,6 +248,16 @@ impl Fleet {
             });
             return;
         };
+        let again = sent.to.is_some() && sent.received > 0;
+        if again && !sent.in_doubt {
+            self.tally.add(ERRORS, || {
+                format!("session {peer} got message {number} under two ids")
+            });
+        }
+        if again {
+            self.counts.repeated += 1;
+            return;
+        }
         // Of what is said to many, a visitor may hear what was said while it was here.
         sent.received += u32::from(sent.to.is_some() || !self.visitors.contains(&peer));
         self.counts.received += 1;
@@ -262,4 +284,64 @@ pub(super) fn prefix() -> String {
     let fleet = FLEETS.fetch_add(1, Ordering::Relaxed);
     let began = SystemTime::now().duration_since(UNIX_EPOCH);
     format!("{:x}-{fleet}", began.unwrap_or_default().as_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use holdfast::client::{Identity, Voucher};
+    use holdfast::core::identity::KeyPair;
+
+    use super::*;
+    use crate::stage::by_hand;
+
+    /// Two sessions that never connect.
+    fn pair() -> Fleet {
+        let mut fleet = Fleet::new("ws://127.0.0.1:1/ws", by_hand()).unwrap();
+        for seed in [2, 3] {
+            let member = Voucher::Keys(Arc::new(KeyPair::from_seed([1; 32])));
+            let session = KeyPair::from_seed([seed; 32]);
+            fleet.add(Identity::launched("mesh", "member", member, session));
+        }
+        fleet
+    }
+
+    fn arrive(fleet: &mut Fleet, numbers: &[u64]) -> Vec<(String, u64)> {
+        for number in numbers {
+            fleet.arrived(1, Instant::now(), &format!("{number:0DIGITS$}"));
+        }
+        let failed = fleet.tally.checks();
+        let failed = failed.into_iter().filter(|check| check.count > 0);
+        failed.map(|check| (check.name, check.count)).collect()
+    }
+
+    fn sent() -> Fleet {
+        let mut fleet = pair();
+        (0..2).for_each(|_| drop(fleet.send(0, Target::One(1), 50)));
+        fleet
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_before_a_kill_may_come_once_more() {
+        let mut fleet = sent();
+        fleet.broker_killed();
+        assert_eq!(arrive(&mut fleet, &[0, 1, 0, 1]), []);
+        assert_eq!((fleet.counts.received, fleet.counts.repeated), (2, 2));
+    }
+
+    #[test]
+    fn otherwise_twice_is_an_error_and_so_is_disorder() {
+        let twice = arrive(&mut sent(), &[0, 1, 1]);
+        assert_eq!(twice, [(ERRORS.to_owned(), 1)]);
+        let late = arrive(&mut sent(), &[1, 0]);
+        assert_eq!(late, [(DISORDER.to_owned(), 1)]);
+        let mut acknowledged = sent();
+        acknowledged.acknowledged("x-0", Instant::now());
+        acknowledged.broker_killed();
+        assert_eq!(
+            arrive(&mut acknowledged, &[0, 1, 0]),
+            [(ERRORS.to_owned(), 1)]
+        );
+    }
 }

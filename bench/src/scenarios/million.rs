@@ -263,6 +263,7 @@ impl Run {
     fn kill(&mut self) -> Result<(), StageError> {
         self.stage.settle(&mut self.watch)?;
         self.stage.own()?.kill()?;
+        self.watch.broker_killed();
         self.watch.run(Duration::from_millis(200))?;
         let took = self.stage.own()?.start_again()?;
         let nanos = took.as_nanos() as f64;

@@ -90,6 +90,7 @@ impl Restart {
         let broker = stage.own()?;
         if kill {
             broker.kill()?;
+            fleet.broker_killed();
         } else {
             let took = broker.stop()?;
             let figure = Figure::new("stop", took.as_nanos() as f64, Unit::Nanos);
