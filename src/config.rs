@@ -18,6 +18,9 @@ use crate::core::time::Millis;
 /// The database every command uses unless told otherwise.
 pub const DEFAULT_DB: &str = "holdfast.db";
 
+/// Where a broker listens if nothing else is said; the port is the original's.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7900);
+
 /// Clients retry at 1, 2, 4, 8, 16, 30, 30 ... seconds: whoever survives a restart is back within
 /// this, so the default restart grace is never shorter.
 const RESTART_GRACE_FLOOR: Millis = Millis::secs(30);
@@ -77,7 +80,7 @@ pub struct ServeConfig {
 impl Default for ServeConfig {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7900),
+            listen: DEFAULT_LISTEN,
             db: PathBuf::from(DEFAULT_DB),
             threads: 1,
             durability: Durability::Full,

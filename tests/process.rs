@@ -203,6 +203,21 @@ fn restart(case: &'static str) -> Scenario {
 }
 
 #[test]
+fn join() {
+    Scenario::node("join").meshes(3).run();
+}
+
+#[test]
+fn join_two_loops() {
+    Scenario::node("join").meshes(3).threads(2).run();
+}
+
+#[test]
+fn join_over_a_kill() {
+    Scenario::node("join").case("survives_a_kill").run();
+}
+
+#[test]
 fn missed_node() {
     Scenario::node("missed").meshes(4).run();
 }

@@ -1,11 +1,15 @@
 //! Carries requests out: on the store, and in the running broker's memory.
 
-use super::protocol::{Mesh, NewMesh, Peer, Reply, Request, Status};
+use std::net::SocketAddr;
+
+use super::protocol::{Invite, Mesh, NewMesh, Peer, Reply, Request, Status};
+use crate::config::DEFAULT_LISTEN;
 use crate::core::ids::PubKey;
 use crate::core::input::{Answer, Ask};
 use crate::core::rows::{MemberRow, MeshRow};
+use crate::core::time::Millis;
 use crate::shell::Control;
-use crate::store::{AdminError, AdminStore, Offline};
+use crate::store::{AdminError, AdminStore, NewInvite, Offline};
 
 /// What a change touched, for those who keep a copy.
 #[derive(Default)]
@@ -27,6 +31,10 @@ pub(super) fn live(control: &Control, request: Request) -> Reply {
     if let Request::Peers { mesh } = request {
         return peers(control, &mesh);
     }
+    let request = match with_url(request, control.addr()) {
+        Ok(request) => request,
+        Err(refusal) => return Reply::Refused(refusal.to_string()),
+    };
     let _turn = request.changes().then(|| control.changing());
     let mut touched = Touched::default();
     let reply = answered(on_store(&control.store_admin(), request, &mut touched));
@@ -51,7 +59,21 @@ pub(super) fn live(control: &Control, request: Request) -> Reply {
 
 /// Carries `request` out on a database that no broker runs on.
 pub(super) fn offline(store: &Offline, request: Request) -> Reply {
-    answered(on_store(store.admin(), request, &mut Touched::default()))
+    let on_file = |request| on_store(store.admin(), request, &mut Touched::default());
+    answered(with_url(request, DEFAULT_LISTEN).and_then(on_file))
+}
+
+/// An invite says where clients reach the broker: where it listens, if nothing else is said.
+fn with_url(mut request: Request, listen: SocketAddr) -> Result<Request, Refusal> {
+    if let Request::InviteCreate { broker_url, .. } = &mut request
+        && broker_url.is_none()
+    {
+        if listen.ip().is_unspecified() {
+            return Err(Refusal::NoUrl);
+        }
+        *broker_url = Some(format!("ws://{listen}/ws"));
+    }
+    Ok(request)
 }
 
 /// Why a request is refused: by us, or by the store.
@@ -59,6 +81,8 @@ pub(super) fn offline(store: &Offline, request: Request) -> Reply {
 enum Refusal {
     #[error("a public key has 64 lower-case hex digits; {0:?} is none")]
     NotAKey(String),
+    #[error("the broker listens on all addresses: say with --url where clients reach it")]
+    NoUrl,
     #[error("only a running broker can say that; start one with: holdfast serve")]
     NeedsBroker,
     #[error(transparent)]
@@ -108,6 +132,29 @@ fn on_store(store: &AdminStore, request: Request, touched: &mut Touched) -> Resu
             touched.member = Some(row.clone());
             Ok(Reply::Member(row.into()))
         }
+        Request::InviteCreate {
+            mesh,
+            admin,
+            uses,
+            life_ms,
+            broker_url,
+        } => {
+            let made = store.invite_create(NewInvite {
+                mesh,
+                admin,
+                uses,
+                life: Millis(life_ms),
+                broker_url: broker_url.ok_or(Refusal::NoUrl)?,
+            })?;
+            Ok(Reply::Invite(made.into()))
+        }
+        Request::InviteList { mesh } => {
+            let invites = store.invite_list(&mesh)?;
+            Ok(Reply::Invites(
+                invites.into_iter().map(Invite::from).collect(),
+            ))
+        }
+        Request::InviteRevoke { invite } => Ok(Reply::Invite(store.invite_revoke(&invite)?.into())),
         Request::ClientConfig { mesh, member } => Ok(Reply::ClientConfig(
             store.client_config(&mesh, &member)?.into(),
         )),

@@ -58,6 +58,29 @@ pub enum Request {
         /// Capabilities; empty blocks, absent returns to the default.
         caps: Option<Vec<String>>,
     },
+    /// A new invite.
+    InviteCreate {
+        /// To which mesh.
+        mesh: String,
+        /// Whether those who join become admins.
+        admin: bool,
+        /// How many may join.
+        uses: u32,
+        /// For how long, in milliseconds.
+        life_ms: u64,
+        /// Where clients reach the broker; where it listens if absent.
+        broker_url: Option<String>,
+    },
+    /// All invites of a mesh.
+    InviteList {
+        /// Which.
+        mesh: String,
+    },
+    /// Takes an invite back.
+    InviteRevoke {
+        /// Its id.
+        invite: String,
+    },
     /// What a client of that member needs to know.
     ClientConfig {
         /// Which mesh.
@@ -79,10 +102,13 @@ impl Request {
             Self::MeshCreate { .. }
             | Self::MemberAdd { .. }
             | Self::MemberRevoke { .. }
-            | Self::MemberGrants { .. } => true,
+            | Self::MemberGrants { .. }
+            | Self::InviteCreate { .. }
+            | Self::InviteRevoke { .. } => true,
             Self::Status
             | Self::MeshList
             | Self::MemberList { .. }
+            | Self::InviteList { .. }
             | Self::ClientConfig { .. }
             | Self::Peers { .. } => false,
         }
@@ -105,6 +131,10 @@ pub enum Reply {
     Members(Vec<Member>),
     /// To [`Request::MemberRevoke`] and [`Request::MemberGrants`].
     Member(Member),
+    /// To [`Request::InviteCreate`] and [`Request::InviteRevoke`].
+    Invite(Invite),
+    /// To [`Request::InviteList`].
+    Invites(Vec<Invite>),
     /// To [`Request::ClientConfig`].
     ClientConfig(ClientIdentity),
     /// To [`Request::Peers`].
@@ -208,6 +238,31 @@ pub struct Grant {
     pub caps: Vec<String>,
 }
 
+/// An invite.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Invite {
+    /// Its id.
+    pub invite_id: String,
+    /// Its mesh.
+    pub mesh_id: String,
+    /// What clients join with: `ic://join/...`.
+    pub url: String,
+    /// What those who join become: `admin` or `member`.
+    pub role: String,
+    /// How many may join.
+    pub uses: u32,
+    /// How many have.
+    pub used: u32,
+    /// Until when.
+    pub expires_at: String,
+    /// When it was made.
+    pub created_at: String,
+    /// When it was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<String>,
+}
+
 /// What a client's configuration says of one membership.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -299,6 +354,27 @@ impl From<store::NewMember> for NewMember {
     }
 }
 
+impl From<store::Invite> for Invite {
+    fn from(invite: store::Invite) -> Self {
+        Self {
+            invite_id: invite.id,
+            mesh_id: invite.mesh_id,
+            url: format!("ic://join/{}", invite.token),
+            role: role(invite.admin),
+            uses: invite.uses,
+            used: invite.used,
+            expires_at: invite.expires_at.to_string(),
+            created_at: invite.created_at.to_string(),
+            revoked_at: invite.revoked_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// A role as clients and scripts know it.
+fn role(admin: bool) -> String {
+    if admin { "admin" } else { "member" }.to_owned()
+}
+
 impl From<store::ClientConfig> for ClientIdentity {
     fn from(known: store::ClientConfig) -> Self {
         Self {
@@ -322,7 +398,7 @@ impl From<MemberRow> for Member {
             mesh_id: row.mesh_id,
             pubkey: row.pubkey.to_string(),
             name: row.display_name,
-            role: if row.admin { "admin" } else { "member" }.to_owned(),
+            role: role(row.admin),
             revoked_at: row.revoked_at.map(|at| at.to_string()),
             grants: grants
                 .map(|(peer, caps)| Grant {
@@ -369,6 +445,7 @@ macro_rules! debug_without_secret {
 debug_without_secret!(NewMesh, mesh_id);
 debug_without_secret!(NewMember, member_id);
 debug_without_secret!(ClientIdentity, member_id);
+debug_without_secret!(Invite, invite_id);
 
 #[cfg(test)]
 mod tests;

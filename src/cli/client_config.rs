@@ -142,7 +142,7 @@ fn check_pair(secret: &str, pubkey: &str) -> Result<(), Failure> {
 }
 
 /// A URL the clients and the broker agree on.
-fn broker_url(text: &str) -> Result<String, String> {
+pub(super) fn broker_url(text: &str) -> Result<String, String> {
     let rest = text
         .strip_prefix("ws://")
         .or_else(|| text.strip_prefix("wss://"))

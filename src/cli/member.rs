@@ -77,8 +77,9 @@ struct Add {
     json: Json,
 }
 
+/// What a member may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Role {
+pub(super) enum Role {
     Member,
     Admin,
 }

@@ -7,6 +7,7 @@ mod client_config;
 #[cfg(feature = "client")]
 mod demo;
 mod doctor;
+mod invite;
 mod member;
 mod mesh;
 mod output;
@@ -70,6 +71,7 @@ enum Command {
     Serve(serve::Serve),
     Mesh(mesh::Mesh),
     Member(member::Member),
+    Invite(invite::Invite),
     ClientConfig(client_config::ClientConfig),
     Peers(peers::Peers),
     Doctor(doctor::Doctor),
@@ -170,6 +172,7 @@ impl Command {
             Self::Serve(command) => command.run(out),
             Self::Mesh(command) => command.run(out),
             Self::Member(command) => command.run(out),
+            Self::Invite(command) => command.run(out),
             Self::ClientConfig(command) => command.run(out),
             Self::Peers(command) => command.run(out),
             Self::Doctor(command) => command.run(out),

@@ -99,7 +99,8 @@ impl Reactor {
         ticket
     }
 
-    fn mint_ticket(&mut self) -> u64 {
+    /// A name for something that this loop waits for.
+    pub(super) fn mint_ticket(&mut self) -> u64 {
         self.next_ticket += 1;
         self.next_ticket
     }

@@ -16,6 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
+use super::clerk;
 use super::control::Control;
 use super::limits::{BACKLOG, BOOT_BATCHES, RESERVED_DESCRIPTORS, RESERVED_PER_LOOP, UNACKED_MIN};
 use super::listen;
@@ -106,6 +107,7 @@ pub struct Server {
     shared: Arc<Shared>,
     control: Control,
     threads: Vec<JoinHandle<()>>,
+    clerk: Option<JoinHandle<()>>,
     admin: Option<AdminServer>,
     notices: Receiver<Notice>,
     notify: Sender<Notice>,
@@ -152,10 +154,12 @@ impl Server {
             shared,
             control,
             threads: Vec::new(),
+            clerk: None,
             admin: None,
             notices,
             notify,
         };
+        server.clerk = Some(clerk::start(server.control(), server.notify.clone())?);
         let clones = listeners.iter().map(std::net::TcpListener::try_clone);
         let clones = clones.collect::<Result<Vec<_>, _>>()?;
         let rows = server.start_loops(&config, first_seq, listeners)?;
@@ -314,6 +318,10 @@ impl Server {
         }
         // A start that failed says why, and nothing else.
         let served = self.admin.take().is_some();
+        self.shared.dismiss_clerk();
+        if let Some(clerk) = self.clerk.take() {
+            clerk.join().ok();
+        }
         let store = self
             .shared
             .store

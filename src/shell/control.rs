@@ -1,10 +1,11 @@
 //! The broker as other threads see it: questions, changes, the store.
 
 use std::net::SocketAddr;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Sender, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::clerk::Order;
 use super::limits::ASK_TIMEOUT;
 use super::message::{Asker, Message};
 use super::shared::Shared;
@@ -91,6 +92,19 @@ impl Control {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// From now on loops can have work done.
+    pub(super) fn employ_clerk(&self, orders: SyncSender<Order>) {
+        self.shared.employ_clerk(orders);
+    }
+
+    /// Brings the clerk's answer to the loop that waits for it.
+    pub(super) fn replied(&self, index: u16, message: Message) {
+        if let Some(lane) = self.shared.lanes.get(usize::from(index)) {
+            // Refused only by a loop that has ended, and its requests with it.
+            lane.deliver(message).ok();
+        }
     }
 
     fn put(&self, mesh_id: &str, message: impl FnOnce(Sender<()>) -> Message) -> bool {

@@ -5,7 +5,8 @@
 
 pub(super) mod body;
 pub(super) mod head;
-mod reply;
+pub(super) mod join;
+pub(super) mod reply;
 mod routes;
 
 use std::os::fd::OwnedFd;
@@ -154,15 +155,15 @@ impl Exchange {
         let framing = request.framing().map_err(malformed)?;
         let keep = request.keep_alive() && self.served < REQUESTS_MAX;
         let route = routes::find(request);
-        let hook = route == Route::Hook;
-        let reply = if hook {
-            let body = self.body(request, framing).await?;
-            routes::hook(&self.lp, &body).await
+        let wants_body = matches!(route, Route::Hook | Route::Join);
+        let body = if wants_body {
+            self.body(request, framing).await?
         } else {
-            routes::answer(&self.lp, route).await
+            Bytes::new()
         };
+        let reply = routes::answer(&self.lp, route, &body).await;
         // A body nobody wants is not read: the connection ends after the answer.
-        if !keep || (!hook && framing != Framing::None) {
+        if !keep || (!wants_body && framing != Framing::None) {
             return Err(Stop::With(reply));
         }
         let bytes = reply.encode(true, self.bare);

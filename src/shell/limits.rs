@@ -101,6 +101,12 @@ pub(super) const CATCH_UPS_MAX: u32 = 10;
 /// How long a question to the loops may take.
 pub(super) const ASK_TIMEOUT: Millis = Millis::secs(5);
 
+/// How long an HTTP request may wait for the store; the clients wait for 10 s (clients.md §4).
+pub(super) const CLERK_TIMEOUT: Millis = Millis::secs(8);
+
+/// HTTP requests that wait for the store; a further one is told to come again.
+pub(super) const ERRANDS_MAX: usize = 256;
+
 /// At shutdown: how long answers of the store are awaited before sockets close.
 pub(super) const DRAIN_FLUSH: Millis = Millis(500);
 

@@ -47,7 +47,7 @@ pub(super) struct LoopStart {
 }
 
 /// Tells the waiting thread if this one unwinds.
-struct Tripwire(Sender<Notice>);
+pub(super) struct Tripwire(pub(super) Sender<Notice>);
 
 impl Drop for Tripwire {
     fn drop(&mut self) {
@@ -113,7 +113,8 @@ async fn run(start: LoopStart) -> io::Result<()> {
                 | Message::Ask { .. }
                 | Message::Answer { .. }
                 | Message::PutMesh(..)
-                | Message::PutMember(..) => {}
+                | Message::PutMember(..)
+                | Message::Replied { .. } => {}
             }
         }
         lp.turn(|reactor| {

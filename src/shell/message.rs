@@ -3,6 +3,7 @@
 use std::sync::mpsc::Sender;
 
 use super::handoff::Parcel;
+use super::http::reply::Reply;
 use crate::core::input::{Answer, Ask};
 use crate::core::rows::{MemberRow, MeshRow};
 use crate::store::Completion;
@@ -33,6 +34,14 @@ pub(super) enum Message {
         from: u16,
         /// What.
         answer: Answer,
+    },
+    /// The clerk's answer to the HTTP request that waits under `ticket`. Delivered: one per
+    /// request.
+    Replied {
+        /// The loop's own name of the request.
+        ticket: u64,
+        /// What.
+        reply: Reply,
     },
     /// An administrator's change of a mesh. Offered; refused, the administrator is told.
     PutMesh(Box<MeshRow>, Sender<()>),

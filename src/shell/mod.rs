@@ -18,6 +18,7 @@ mod accept;
 mod apply;
 mod ask;
 mod boot;
+mod clerk;
 pub(crate) mod clock;
 mod connection;
 mod control;
@@ -53,6 +54,7 @@ pub mod decoders {
     pub use super::hook::Posted;
     pub use super::http::body::{Framing, decode_body};
     pub use super::http::head::{Refusal, Request, decode};
+    pub use super::http::join::{Unfit, parse as parse_join};
     pub use super::limits::HEAD_BYTES_MAX;
     pub use super::websocket::{Message, Reader, Violation};
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ask::Gather;
+use super::clerk::Errand;
 use super::clock::Clock;
 use super::connection::Connections;
 use super::drain::Drain;
@@ -69,6 +70,8 @@ pub(super) struct Reactor {
     pub(super) asked: BTreeMap<u64, Asker>,
     /// Questions put by tasks of this loop, by ticket.
     pub(super) gathers: BTreeMap<u64, Rc<Gather>>,
+    /// HTTP requests of this loop that wait for the clerk, by ticket.
+    pub(super) errands: BTreeMap<u64, Rc<Errand>>,
     pub(super) next_ticket: u64,
     /// Store operations whose result has not come.
     pub(super) in_flight: u64,
@@ -116,6 +119,7 @@ impl Reactor {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             asked: BTreeMap::new(),
             gathers: BTreeMap::new(),
+            errands: BTreeMap::new(),
             next_ticket: 0,
             in_flight: 0,
             drain: None,
@@ -209,6 +213,7 @@ impl Reactor {
                 from,
                 answer,
             } => self.answered(ticket, from, answer),
+            Message::Replied { ticket, reply } => self.replied(ticket, reply),
             Message::PutMesh(row, taken) => {
                 self.drive(Input::MeshPut(row));
                 // The administrator may have given up.

@@ -5,10 +5,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::boot::Notice;
+use super::clerk::Order;
 use super::clock::Clock;
 use super::lane::Lane;
 use super::limiter::{Limiter, Pace};
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     pub(super) source_limit: (u32, u32),
     /// Taken out, and closed, when the loops have ended.
     pub(super) store: RwLock<Option<Store>>,
+    /// The way to the clerk, while there is one.
+    clerk: RwLock<Option<SyncSender<Order>>>,
     /// By the hash of a key, which strangers make as long as they like.
     hooks: Mutex<Limiter<u64>>,
     hasher: RandomState,
@@ -60,6 +63,7 @@ impl Shared {
             http_timeout: HTTP_TIMEOUT.min(config.core.hello_timeout),
             source_limit: (config.source_burst, config.source_rate),
             store: RwLock::new(Some(store)),
+            clerk: RwLock::new(None),
             hooks: Mutex::new(Limiter::new(HOOK_BURST, HOOK_PER_MINUTE)),
             hasher: RandomState::new(),
             pauses: Mutex::new(Pace::new(ACCEPT_WARNING)),
@@ -111,6 +115,25 @@ impl Shared {
     pub(super) fn health(&self) -> Option<Health> {
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
         store.as_ref().map(Store::health)
+    }
+
+    /// From now on there is a clerk.
+    pub(super) fn employ_clerk(&self, orders: SyncSender<Order>) {
+        let mut clerk = self.clerk.write().unwrap_or_else(PoisonError::into_inner);
+        *clerk = Some(orders);
+    }
+
+    /// The clerk ends when it has done what it was given; the loops have ended.
+    pub(super) fn dismiss_clerk(&self) {
+        let mut clerk = self.clerk.write().unwrap_or_else(PoisonError::into_inner);
+        clerk.take();
+    }
+
+    /// Gives the clerk an order; false if too many wait.
+    pub(super) fn order(&self, order: Order) -> bool {
+        let clerk = self.clerk.read().unwrap_or_else(PoisonError::into_inner);
+        let sent = clerk.as_ref().map(|clerk| clerk.try_send(order));
+        sent.is_some_and(|sent| sent.is_ok())
     }
 
     /// Takes a token of a status hook's bucket.

@@ -11,10 +11,13 @@ use rusqlite::Connection;
 use super::queue::{Job, Shared};
 use crate::core::ids::PubKey;
 use crate::core::rows::{MemberRow, MeshRow, StoreFailure};
-use crate::core::time::Wall;
+use crate::core::time::{Millis, Wall};
 
+mod invites;
 mod members;
 mod meshes;
+
+pub use invites::{InvitePayload, Joining};
 
 /// Why an administrator's request was refused. Each prints as one line.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,23 @@ pub enum AdminError {
     /// Capabilities are a closed set.
     #[error("unknown capability {0:?}: use {caps}", caps = members::CAPS.join(", "))]
     UnknownCap(String),
+    /// No invite has that id.
+    #[error("there is no invite {0:?}; see: holdfast invite list MESH")]
+    NoInvite(String),
+    /// An invite makes at least one member.
+    #[error("an invite can be used 1 to {max} times")]
+    BadUses {
+        /// Most uses.
+        max: u32,
+    },
+    /// An invite holds for a while.
+    #[error("an invite holds for a millisecond to ten years")]
+    BadLife,
+    /// The mesh was made elsewhere, or its row has been changed by hand.
+    #[error(
+        "the owner's secret key of this mesh is not in the database: nothing signs its invites"
+    )]
+    NoOwnerKey,
     /// No entropy.
     #[error("the system gives no random bytes: {0}")]
     Entropy(#[from] getrandom::Error),
@@ -101,6 +121,91 @@ pub struct NewMember {
     pub member: MemberRow,
     /// Its secret key, 128 hex digits in libsodium form, if the pair was made here. Kept nowhere.
     pub secret_key: Option<String>,
+}
+
+/// What an invite is to be.
+#[derive(Clone, Debug)]
+pub struct NewInvite {
+    /// To which mesh: slug or id.
+    pub mesh: String,
+    /// Whether those who join become admins.
+    pub admin: bool,
+    /// How many may join, 1 to a million.
+    pub uses: u32,
+    /// For how long, up to ten years; rounded down to whole seconds.
+    pub life: Millis,
+    /// Where clients reach the broker.
+    pub broker_url: String,
+}
+
+/// An invite. Its token holds the key that all members of the mesh share.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Invite {
+    /// Its id.
+    pub id: String,
+    /// Its mesh.
+    pub mesh_id: String,
+    /// What clients are given, behind `ic://join/`.
+    pub token: String,
+    /// Whether those who join become admins.
+    pub admin: bool,
+    /// How many may join.
+    pub uses: u32,
+    /// How many have.
+    pub used: u32,
+    /// Until when.
+    pub expires_at: Wall,
+    /// When it was made.
+    pub created_at: Wall,
+    /// When it was revoked.
+    pub revoked_at: Option<Wall>,
+}
+
+/// Who has joined.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// The member.
+    pub member: MemberRow,
+    /// It was one before; no use was taken.
+    pub already: bool,
+}
+
+/// Why nobody joined: the code on the wire (protocol.md §2.4), or what else went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The payload is not signed by the key it names.
+    #[error("invite_bad_signature")]
+    BadSignature,
+    /// There is no such mesh.
+    #[error("mesh_not_found")]
+    MeshNotFound,
+    /// The payload names another owner than the mesh has.
+    #[error("invite_owner_mismatch")]
+    OwnerMismatch,
+    /// There is no such token.
+    #[error("invite_not_found")]
+    NotFound,
+    /// The token is of another mesh.
+    #[error("invite_mesh_mismatch")]
+    MeshMismatch,
+    /// It was taken back.
+    #[error("invite_revoked")]
+    Revoked,
+    /// Its time is over.
+    #[error("invite_expired")]
+    Expired,
+    /// Enough have joined.
+    #[error("invite_exhausted")]
+    Exhausted,
+    /// A bad name, or the database.
+    #[error(transparent)]
+    Refused(#[from] AdminError),
+}
+
+impl From<rusqlite::Error> for JoinError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Refused(error.into())
+    }
 }
 
 /// What a client's `config.json` is made of.
@@ -219,6 +324,40 @@ impl AdminStore {
         self.call(move |conn| members::grants(conn, &member, peer, caps))
     }
 
+    /// Makes an invite.
+    ///
+    /// # Errors
+    /// No such mesh; a use or a life out of bounds; a mesh whose owner's key is not known.
+    pub fn invite_create(&self, new: NewInvite) -> Result<Invite, AdminError> {
+        self.call(move |conn| invites::create(conn, &new))
+    }
+
+    /// The invites of a mesh, those of the past included, in the order in which they were made.
+    ///
+    /// # Errors
+    /// No such mesh.
+    pub fn invite_list(&self, mesh: &str) -> Result<Vec<Invite>, AdminError> {
+        let mesh = mesh.to_owned();
+        self.call(move |conn| invites::list(conn, &mesh))
+    }
+
+    /// Takes an invite back; those who have joined by it stay.
+    ///
+    /// # Errors
+    /// No such invite.
+    pub fn invite_revoke(&self, id: &str) -> Result<Invite, AdminError> {
+        let id = id.to_owned();
+        self.call(move |conn| invites::revoke(conn, &id))
+    }
+
+    /// Makes a member of whoever brings an invite.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    pub fn join(&self, joining: Joining) -> Result<Joined, JoinError> {
+        self.call(move |conn| Ok(invites::join(conn, &joining)))?
+    }
+
     /// What the config file of a member's client is made of.
     ///
     /// # Errors
@@ -232,5 +371,13 @@ impl AdminStore {
 impl std::fmt::Debug for AdminStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AdminStore").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Invite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Invite")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }

@@ -67,7 +67,7 @@ impl<'a, 'statement> Fields<'a, 'statement> {
         self.next().map(Wall)
     }
 
-    fn optional_wall(&mut self) -> rusqlite::Result<Option<Wall>> {
+    pub(super) fn optional_wall(&mut self) -> rusqlite::Result<Option<Wall>> {
         Ok(self.next::<Option<i64>>()?.map(Wall))
     }
 

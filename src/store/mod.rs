@@ -61,7 +61,10 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use admin::{AdminError, AdminStore, ClientConfig, MeshSummary, NewMember, NewMesh};
+pub use admin::{
+    AdminError, AdminStore, ClientConfig, Invite, InvitePayload, JoinError, Joined, Joining,
+    MeshSummary, NewInvite, NewMember, NewMesh,
+};
 pub use boot::{BootError, Image};
 pub use gauges::{Health, HealthState};
 pub use offline::Offline;

@@ -13,7 +13,7 @@ use super::OpenError;
 const APPLICATION_ID: i64 = 0x4846_7374;
 
 /// Migration `n` (counted from 1) leads from version `n - 1` to `n`. Released ones never change.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7, V8];
 
 /// Notes on the choices:
 /// - `presence`: one index on `disconnected_at` finds both what boot wants (NULL) and what
@@ -281,6 +281,22 @@ DROP INDEX message_by_client_id;
 DROP INDEX message_by_sender;
 CREATE INDEX message_by_name ON message_queue (mesh_id, client_message_id, sender_member_id)
     WHERE client_message_id IS NOT NULL;
+";
+
+/// `invite.token` is what clients are given and what they are found by.
+const V8: &str = "
+CREATE TABLE invite (
+    id TEXT PRIMARY KEY,
+    mesh_id TEXT NOT NULL REFERENCES mesh(id),
+    token TEXT NOT NULL UNIQUE,
+    role TEXT NOT NULL CHECK (role IN ('admin', 'member')),
+    max_uses INTEGER NOT NULL,
+    used_count INTEGER NOT NULL DEFAULT 0,
+    expires_at INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    revoked_at INTEGER
+) STRICT;
+CREATE INDEX invite_by_mesh ON invite (mesh_id);
 ";
 
 fn known() -> i64 {

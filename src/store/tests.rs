@@ -28,6 +28,7 @@ mod commits;
 mod disk;
 mod files;
 mod hanging;
+mod invites;
 mod merging;
 mod moving;
 mod operations;

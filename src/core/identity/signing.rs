@@ -43,6 +43,27 @@ pub struct SessionHelloText<'a> {
     pub timestamp: Wall,
 }
 
+/// What a mesh owner's key signs to invite.
+#[derive(Clone, Copy, Debug)]
+pub struct InviteText<'a> {
+    /// The form of the invite.
+    pub version: u32,
+    /// The mesh, as sent.
+    pub mesh_id: &'a str,
+    /// Its short name, as sent.
+    pub mesh_slug: &'a str,
+    /// Where its broker is reached.
+    pub broker_url: &'a str,
+    /// Until when it holds, in Unix seconds.
+    pub expires_at: i64,
+    /// The key that all members share, as sent.
+    pub mesh_root_key: &'a str,
+    /// What the newcomer becomes: `member` or `admin`.
+    pub role: &'a str,
+    /// The inviting owner's key, as sent.
+    pub owner_pubkey: &'a str,
+}
+
 impl HelloText<'_> {
     /// The text to sign; one allocation of its exact length.
     #[must_use]
@@ -79,6 +100,23 @@ impl SessionHelloText<'_> {
             self.parent_pubkey,
             self.session_pubkey,
             &self.timestamp.0.to_string(),
+        ])
+    }
+}
+
+impl InviteText<'_> {
+    /// The text to sign; one allocation of its exact length.
+    #[must_use]
+    pub fn text(&self) -> String {
+        joined([
+            &self.version.to_string(),
+            self.mesh_id,
+            self.mesh_slug,
+            self.broker_url,
+            &self.expires_at.to_string(),
+            self.mesh_root_key,
+            self.role,
+            self.owner_pubkey,
         ])
     }
 }

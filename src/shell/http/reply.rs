@@ -11,7 +11,7 @@ const CORS: &str = "Access-Control-Allow-Origin: *\r\n\
     X-Persistent, X-Target-Spec\r\n";
 
 /// One answer.
-pub(super) struct Reply {
+pub(in crate::shell) struct Reply {
     status: u16,
     content_type: &'static str,
     body: Vec<u8>,
@@ -26,7 +26,7 @@ struct Failure<'a> {
 
 impl Reply {
     /// Plain text.
-    pub(super) fn text(status: u16, body: &str) -> Self {
+    pub(in crate::shell) fn text(status: u16, body: &str) -> Self {
         Self {
             status,
             content_type: "text/plain",
@@ -36,7 +36,7 @@ impl Reply {
     }
 
     /// A Prometheus page.
-    pub(super) fn page(body: String) -> Self {
+    pub(in crate::shell) fn page(body: String) -> Self {
         let content_type = "text/plain; version=0.0.4";
         Self {
             status: 200,
@@ -47,7 +47,7 @@ impl Reply {
     }
 
     /// JSON.
-    pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
+    pub(in crate::shell) fn json(status: u16, body: &impl Serialize) -> Self {
         // Our own values always serialise.
         let body = serde_json::to_vec(body).unwrap_or_default();
         Self {
@@ -59,12 +59,12 @@ impl Reply {
     }
 
     /// `{ok:false,error}`.
-    pub(super) fn failure(status: u16, error: &str) -> Self {
+    pub(in crate::shell) fn failure(status: u16, error: &str) -> Self {
         Self::json(status, &Failure { ok: false, error })
     }
 
     /// No content.
-    pub(super) fn empty() -> Self {
+    pub(in crate::shell) fn empty() -> Self {
         Self {
             status: 204,
             content_type: "",
@@ -74,13 +74,13 @@ impl Reply {
     }
 
     /// With one more header.
-    pub(super) fn with(mut self, name: &'static str, value: &'static str) -> Self {
+    pub(in crate::shell) fn with(mut self, name: &'static str, value: &'static str) -> Self {
         self.extra = Some((name, value));
         self
     }
 
     /// As written. `bare` leaves the body out, as `HEAD` wants it.
-    pub(super) fn encode(&self, keep_alive: bool, bare: bool) -> Bytes {
+    pub(in crate::shell) fn encode(&self, keep_alive: bool, bare: bool) -> Bytes {
         let status = StatusCode::from_u16(self.status).unwrap_or_default();
         let reason = status.canonical_reason().unwrap_or_default();
         let mut text = format!("HTTP/1.1 {} {reason}\r\n{CORS}", self.status);

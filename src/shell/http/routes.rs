@@ -6,6 +6,7 @@ use http::Method;
 use serde::Serialize;
 
 use super::head::Request;
+use super::join;
 use super::reply::Reply;
 use crate::core::input::{Answer, Ask, Gauges};
 use crate::shell::ask::ask_all;
@@ -31,6 +32,7 @@ pub(super) enum Route {
     Ready,
     Metrics,
     Hook,
+    Join,
     Unknown,
 }
 
@@ -42,6 +44,7 @@ pub(super) fn find(request: &Request) -> Route {
         (&Method::GET, "/health/ready") => Route::Ready,
         (&Method::GET, "/metrics") => Route::Metrics,
         (&Method::POST, "/hook/set-status") => Route::Hook,
+        (&Method::POST, "/join") => Route::Join,
         _ => Route::Unknown,
     }
 }
@@ -71,8 +74,8 @@ struct NotReady {
     reason: &'static str,
 }
 
-/// Answers a route that reads no body.
-pub(super) async fn answer(lp: &Rc<Loop>, route: Route) -> Reply {
+/// Answers.
+pub(super) async fn answer(lp: &Rc<Loop>, route: Route, body: &[u8]) -> Reply {
     let uptime = lp.mono().0 / 1000;
     let up = lp
         .shared
@@ -107,7 +110,9 @@ pub(super) async fn answer(lp: &Rc<Loop>, route: Route) -> Reply {
             },
         ),
         Route::Metrics => Reply::page(page(lp, uptime).await),
-        Route::Hook | Route::Unknown => Reply::text(404, "not found"),
+        Route::Hook => hook(lp, body).await,
+        Route::Join => join::serve(lp, body).await,
+        Route::Unknown => Reply::text(404, "not found"),
     }
 }
 
@@ -146,7 +151,7 @@ struct Pending {
 }
 
 /// `POST /hook/set-status` (protocol.md §2.3).
-pub(super) async fn hook(lp: &Rc<Loop>, body: &[u8]) -> Reply {
+async fn hook(lp: &Rc<Loop>, body: &[u8]) -> Reply {
     match hook::serve(lp, body).await {
         Outcome::Applied(presence_id) => Reply::json(
             200,

@@ -62,18 +62,10 @@ pub(super) fn add(
     };
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mesh = meshes::get(&tx, mesh)?;
-    let holder: Option<String> = tx
-        .query_row(
-            "SELECT id FROM member
-             WHERE mesh_id = ?1 AND peer_pubkey = ?2 AND revoked_at IS NULL",
-            params![mesh.id, pubkey.to_string()],
-            |row| row.get(0),
-        )
-        .optional()?;
-    if let Some(member_id) = holder {
+    if let Some(holder) = holder(&tx, &mesh.id, pubkey)? {
         return Err(AdminError::KeyTaken {
             key: pubkey,
-            member_id,
+            member_id: holder.id,
         });
     }
     let member = insert(
@@ -87,6 +79,20 @@ pub(super) fn add(
     )?;
     tx.commit()?;
     Ok(NewMember { member, secret_key })
+}
+
+/// The active member of a mesh that has that key.
+pub(super) fn holder(
+    conn: &Connection,
+    mesh_id: &str,
+    key: PubKey,
+) -> rusqlite::Result<Option<MemberRow>> {
+    let sql = format!(
+        "SELECT {} FROM member WHERE mesh_id = ?1 AND peer_pubkey = ?2 AND revoked_at IS NULL",
+        encode::MEMBER
+    );
+    conn.query_row(&sql, params![mesh_id, key.to_string()], encode::member)
+        .optional()
 }
 
 pub(super) fn list(conn: &Connection, mesh: &str) -> Result<Vec<MemberRow>, AdminError> {

@@ -22,6 +22,14 @@ pub fn insert(bytes: &mut Vec<u8>, at: usize, what: &[u8]) {
     bytes.splice(at..at, what.iter().copied());
 }
 
+/// A word before a closing brace of JSON, so that it may be one field more, or at the end.
+pub fn field(rng: &mut Rng, body: &mut Vec<u8>, words: &[&str]) {
+    let word = rng.choice(words).map_or("", |word| word);
+    let ends: Vec<usize> = (0..body.len()).filter(|at| body[*at] == b'}').collect();
+    let at = rng.choice(&ends).copied().unwrap_or(body.len());
+    insert(body, at, word.as_bytes());
+}
+
 /// One change: a bit, a byte, a piece gone, doubled or moved, a word, or a piece of `other`.
 pub fn bytes(rng: &mut Rng, bytes: &mut Vec<u8>, other: &[u8], words: &[&str]) {
     let at = place(rng, bytes);

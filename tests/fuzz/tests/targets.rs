@@ -40,4 +40,4 @@ macro_rules! targets {
     };
 }
 
-targets!(core, head, frames, config, admin, hook);
+targets!(core, head, frames, config, admin, hook, join);

@@ -36,8 +36,5 @@ pub(super) fn generate(rng: &mut Rng) -> Vec<u8> {
 
 /// A field more, before a brace or anywhere else.
 pub(super) fn mutate(rng: &mut Rng, body: &mut Vec<u8>) {
-    let word = rng.choice(WORDS).map_or("", |word| word);
-    let ends: Vec<usize> = (0..body.len()).filter(|at| body[*at] == b'}').collect();
-    let at = rng.choice(&ends).copied().unwrap_or(body.len());
-    change::insert(body, at, word.as_bytes());
+    change::field(rng, body, WORDS);
 }

@@ -6,6 +6,7 @@ mod core;
 mod frames;
 mod head;
 mod hook;
+mod join;
 
 use crate::Rng;
 
@@ -83,6 +84,15 @@ pub const TARGETS: &[Target] = &[
         words: hook::WORDS,
         max_len: 4096,
         iterations: 800,
+    },
+    Target {
+        name: "join",
+        run: join::run,
+        generate: join::generate,
+        mutate: join::mutate,
+        words: join::WORDS,
+        max_len: 4096,
+        iterations: 5000,
     },
 ];
 
