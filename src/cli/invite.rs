@@ -105,6 +105,11 @@ struct List {
 ///
 /// Nobody joins by it any more; those who have stay members (see holdfast member revoke).
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  holdfast invite revoke 4Yz0C2bT8mKq1nVw6xLr3sJd9hGf5aPe
+
+--json prints what `create` prints, with \"revokedAt\".")]
 struct Revoke {
     /// Its id, as `list` prints it
     invite: String,
