@@ -318,7 +318,9 @@ mod tests {
 
     fn sent() -> Fleet {
         let mut fleet = pair();
-        (0..2).for_each(|_| drop(fleet.send(0, Target::One(1), 50)));
+        for number in 0..2 {
+            assert_eq!(fleet.send(0, Target::One(1), 50), number);
+        }
         fleet
     }
 
