@@ -205,8 +205,9 @@ impl Shard {
             frame: self.push_frame(mesh, &row, Some(&target)),
         };
         let place = Some((mesh, target, mail.seq));
-        self.store_message(t, sending, row, place);
-        self.deliver(t, mesh, mail);
+        if self.store_message(t, sending, row, place) {
+            self.deliver(t, mesh, mail);
+        }
     }
 
     fn send_multicast(&mut self, t: &mut Turn<'_>, sending: Sending<'_>, mut row: MessageRow) {
@@ -217,26 +218,31 @@ impl Shard {
         };
         let frame = self.push_frame(peer.mesh, &row, None);
         let what = What::message(&row, peer.member);
-        let recipients = self.publish(t, peer.mesh, at, (what, frame));
+        let (mesh, priority) = (peer.mesh, row.priority);
+        row.delivered_at = Some(t.now.wall);
+        // First, since who speaks may be cut off by what it says: then the row is there all the same.
+        if !self.store_message(t, sending, row, None) {
+            return;
+        }
+        let recipients = self.publish(t, mesh, at, (what, frame));
         t.observe(Event::Routed {
-            priority: row.priority,
+            priority,
             recipients,
         });
-        row.delivered_at = Some(t.now.wall);
-        self.store_message(t, sending, row, None);
     }
 
-    /// Gives the row to the store, with its audit entry; its commit releases the ack.
+    /// Gives the row to the store, with its audit entry; its commit releases the ack. False if so
+    /// many answers wait that the sender is cut off instead.
     fn store_message(
         &mut self,
         t: &mut Turn<'_>,
         sending: Sending<'_>,
         row: MessageRow,
         mail: Option<(MeshIx, PubKey, Seq)>,
-    ) {
+    ) -> bool {
         let token = self.next_token();
         let Some(sender) = self.wait_in_line(t, sending.slot, token) else {
-            return;
+            return false;
         };
         let unstored = Unstored {
             sender,
@@ -255,6 +261,7 @@ impl Shard {
             op,
             token: Some(token),
         });
+        true
     }
 
     /// Keeps a place for an answer that waits for the store; a client with too many of them
