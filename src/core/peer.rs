@@ -90,8 +90,9 @@ pub(crate) struct Rare {
     /// What its walks passed over, until it has confirmed that they did.
     pub(crate) passed: Passed,
     pub(crate) rivalry: Rivalry,
-    /// What others are told of its join, if its member had left and returned, until they are.
-    pub(crate) returned: Option<Bytes>,
+    /// What others are to be told of its join, if that is no longer what it shows: its member had
+    /// left and returned, or it has changed since.
+    pub(crate) join: Option<Bytes>,
     /// Where the log last tells of its visibility.
     pub(crate) shown: InLog,
 }
@@ -120,7 +121,7 @@ pub(crate) struct Rivalry {
 pub(crate) enum OwedJoin {
     /// They have been told.
     Nothing,
-    /// They are told of the session as it is then, or what is kept of its return.
+    /// They are told of the session as it is then, or what is kept for it.
     Due,
     /// A broker crashed that should have told them, and perhaps had.
     Perhaps,
@@ -184,7 +185,7 @@ impl Rare {
             stats_saved,
             passed,
             rivalry,
-            returned,
+            join,
             shown,
         } = self;
         *profile == Profile::default()
@@ -192,7 +193,7 @@ impl Rare {
             && *stats_saved == Stats::default()
             && passed.is_empty()
             && rivalry.is_over(now)
-            && returned.is_none()
+            && join.is_none()
             && shown.at().is_none()
     }
 

@@ -73,19 +73,19 @@ impl Shard {
             return;
         }
         mark(Mark::JoinTold);
-        let returned = peer.rare.as_mut().and_then(|rare| rare.returned.take());
+        let kept = peer.rare.as_mut().and_then(|rare| rare.join.take());
         let Some(peer) = self.peers.get_slot(slot) else {
             return;
         };
-        let again = returned.is_none();
-        let frame = returned.unwrap_or_else(|| self.join_frame(peer, None));
+        let again = kept.is_none();
+        let frame = kept.unwrap_or_else(|| self.join_frame(peer, None));
         let id = peer.presence_id().to_owned();
         let (mesh, who) = (peer.mesh, subject(peer, peer.order));
         let joined = self.tell_join(t, mesh, id, (who, frame));
         if let Some(peer) = self.peers.get_slot_mut(slot) {
             peer.joined = joined.into();
         }
-        // A return can not: what its member had saved is not kept.
+        // What had to be kept for it can not be written anew.
         if let Some(found) = self.mesh_mut(mesh).filter(|_| again) {
             found.log.present(joined, slot);
         }
@@ -114,8 +114,24 @@ impl Shard {
         if let Some(peer) = self.peers.get_slot_mut(slot) {
             peer.owed = OwedJoin::Due;
             if returned.is_some() {
-                peer.rare_mut().returned = returned;
+                peer.rare_mut().join = returned;
             }
+        }
+    }
+
+    /// A session is about to change what its join shows: whoever is still to be told of that is
+    /// told what it was.
+    pub(crate) fn keep_owed_join(&mut self, slot: u32) {
+        let Some(peer) = self.peers.get_slot(slot) else {
+            return;
+        };
+        let kept = peer.rare.as_ref().is_some_and(|rare| rare.join.is_some());
+        if peer.owed == OwedJoin::Nothing || kept {
+            return;
+        }
+        let frame = self.join_frame(peer, None);
+        if let Some(peer) = self.peers.get_slot_mut(slot) {
+            peer.rare_mut().join = Some(frame);
         }
     }
 
@@ -185,8 +201,8 @@ impl Shard {
             mark(Mark::LeftUntold);
         }
         let join = (gone.owed == OwedJoin::Due).then(|| {
-            let returned = gone.rare.as_ref().and_then(|rare| rare.returned.clone());
-            let frame = returned.unwrap_or_else(|| self.join_frame(gone, None));
+            let kept = gone.rare.as_ref().and_then(|rare| rare.join.clone());
+            let frame = kept.unwrap_or_else(|| self.join_frame(gone, None));
             (subject(gone, gone.order), frame)
         });
         let pubkey = self.public_key(gone);

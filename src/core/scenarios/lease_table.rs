@@ -328,6 +328,22 @@ fn a_join_is_told_when_its_row_is_durable() {
 }
 
 #[test]
+fn a_join_that_waits_for_its_row_shows_who_joined() {
+    let mut world = World::new();
+    let observer = world.join(launched(1, 11, "a"));
+    world.disk_held = true;
+    let bob = world.join(launched(2, 21, "b"));
+    world.write(bob, &json!({"type": "join_group", "name": "ops"}));
+    world.write(bob, &json!({"type": "leave_group", "name": "ops"}));
+    world.write(bob, &json!({"type": "join_group", "name": "dev"}));
+    world.disk_held = false;
+    world.pass(Millis(1));
+    assert_eq!(world.events(observer), ["peer_joined"]);
+    let told = world.frames(observer).pop().unwrap();
+    assert_eq!(told["eventData"]["groups"], json!([]));
+}
+
+#[test]
 fn nobody_sees_a_list_before_the_news() {
     let (mut world, observer, _) = observed();
     world.disk_held = true;

@@ -164,6 +164,7 @@ impl Shard {
             .fields
             .opt_str("role", NAME_BYTES_MAX)?
             .map(Box::from);
+        self.keep_owed_join(request.slot);
         let Some(peer) = self.peers.get_slot_mut(request.slot) else {
             return Ok(());
         };
@@ -194,6 +195,7 @@ impl Shard {
         request: &Request<'_>,
     ) -> Result<(), FieldError> {
         let name = request.fields.str("name", NAME_BYTES_MAX)?;
+        self.keep_owed_join(request.slot);
         if let Some(peer) = self.peers.get_slot_mut(request.slot) {
             peer.card
                 .change(|card| card.groups.retain(|group| *group.name != *name));
