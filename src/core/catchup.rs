@@ -272,11 +272,7 @@ impl Shard {
                 break None;
             };
             if walk.tells(entry, passed) && self.sight_of(peer, entry) == Sight::Seen {
-                let seq = match &entry.kept {
-                    Kept::Said(said) => said.0.seq(),
-                    Kept::Present(_) | Kept::Past => None,
-                };
-                break Some((entry.position, seq));
+                break Some((entry.position, entry.kept.seq()));
             }
             next = entry.position;
             if entry.kept.is_of_presence() {

@@ -103,6 +103,14 @@ impl Kept {
         }
     }
 
+    /// The place of a message in the broker's order.
+    pub(crate) fn seq(&self) -> Option<Seq> {
+        match self {
+            Self::Present(_) | Self::Past => None,
+            Self::Said(said) => said.0.seq(),
+        }
+    }
+
     /// Bytes of its frame.
     fn bytes(&self) -> usize {
         match self {
@@ -316,10 +324,7 @@ impl Log {
     /// Whether a message was said to many, and lately.
     pub(crate) fn said(&self, seq: Seq) -> bool {
         let recent = self.entries.iter().rev().take(SAID_REACH);
-        let messages = recent.filter_map(|entry| match &entry.kept {
-            Kept::Said(said) => said.0.seq(),
-            Kept::Present(_) | Kept::Past => None,
-        });
+        let messages = recent.filter_map(|entry| entry.kept.seq());
         // They are in order, so what is older ends the search.
         messages
             .take_while(|said| *said >= seq)

@@ -140,7 +140,7 @@ pub(super) fn create(conn: &mut Connection, new: &NewInvite) -> Result<Invite, A
         signature: String::new(),
     };
     payload.signature = pair.sign(payload.text().as_bytes()).to_string();
-    let text = serde_json::to_string(&payload).map_err(|_| AdminError::NoOwnerKey)?;
+    let text = encode::json(&payload)?;
     let id = new_id()?;
     tx.execute(
         "INSERT INTO invite (id, mesh_id, token, role, max_uses, expires_at, created_at)
