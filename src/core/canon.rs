@@ -64,6 +64,23 @@ pub fn canonical_json(value: &Value) -> String {
     out
 }
 
+/// An object of texts alone, as [`canonical_json`] writes it; the names ascend.
+#[must_use]
+pub fn canonical_texts(members: &[(&str, &str)]) -> String {
+    debug_assert!(members.is_sorted_by_key(|(name, _)| *name));
+    let mut out = String::from("{");
+    for (index, (name, text)) in members.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        write_string(&mut out, name);
+        out.push(':');
+        write_string(&mut out, text);
+    }
+    out.push('}');
+    out
+}
+
 /// An array or object being written.
 struct Level<'a> {
     first: bool,

@@ -59,11 +59,11 @@ pub(super) fn apply(
         StoreOp::PresenceTold { began, told, .. } => presence_told(conn, *began, *told).map(|()| 0),
         StoreOp::Restarted(start) => restarted(conn, start).map(|()| 0),
         StoreOp::PeerStatePut(row) => peer_state_put(conn, row).map(|()| 0),
-        StoreOp::MessageInsert { row, audit } => {
+        StoreOp::MessageInsert(row) => {
             // If the row is refused, nothing is audited; an audit entry has nothing to be refused.
             let delivered = row.delivered_at.or_else(|| merged.at(row.seq));
             message_insert(conn, row, delivered).inspect_err(|_| merged.refused(row.seq))?;
-            chains.append(conn, audit)?;
+            chains.append_sent(conn, row)?;
             Ok(i64::from(delivered.is_none()))
         }
         StoreOp::MessageDelivered { seq, .. } if merged.at(*seq).is_some() => Ok(0),

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::core::canon::{GENESIS, audit_hash, canonical_json};
-use crate::core::rows::AuditRow;
+use crate::core::canon::{GENESIS, audit_hash, canonical_json, canonical_texts};
+use crate::core::rows::{AuditRow, MessageRow};
+use crate::core::time::Wall;
 
 /// The ends of all chains written to so far. One entry per mesh.
 #[derive(Default)]
@@ -17,18 +18,60 @@ pub(super) struct Chains {
     staged: HashMap<String, String>,
 }
 
+/// One entry, its payload canonical.
+struct Entry<'a> {
+    mesh_id: &'a str,
+    event_type: &'a str,
+    actor_member_id: Option<&'a str>,
+    actor_display_name: Option<&'a str>,
+    payload: String,
+    created_at: Wall,
+}
+
 impl Chains {
     /// Appends inside the current transaction.
     pub(super) fn append(&mut self, conn: &Connection, row: &AuditRow) -> rusqlite::Result<()> {
-        let prev_hash = self.last_hash(conn, &row.mesh_id)?;
-        let payload = canonical_json(&row.payload);
+        let entry = Entry {
+            mesh_id: &row.mesh_id,
+            event_type: row.event_type,
+            actor_member_id: row.actor_member_id.as_deref(),
+            actor_display_name: row.actor_display_name.as_deref(),
+            payload: canonical_json(&row.payload),
+            created_at: row.created_at,
+        };
+        self.insert(conn, &entry)
+    }
+
+    /// The same of a message that was sent.
+    pub(super) fn append_sent(
+        &mut self,
+        conn: &Connection,
+        row: &MessageRow,
+    ) -> rusqlite::Result<()> {
+        let payload = canonical_texts(&[
+            ("priority", row.priority.name()),
+            ("targetSpec", &row.target_spec),
+        ]);
+        let entry = Entry {
+            mesh_id: &row.mesh_id,
+            event_type: "message_sent",
+            actor_member_id: Some(&row.sender_member_id),
+            actor_display_name: Some(&row.sender_name),
+            payload,
+            created_at: row.created_at,
+        };
+        self.insert(conn, &entry)
+    }
+
+    fn insert(&mut self, conn: &Connection, entry: &Entry<'_>) -> rusqlite::Result<()> {
+        let prev_hash = self.last_hash(conn, entry.mesh_id)?;
         let hash = audit_hash(
             &prev_hash,
-            &row.mesh_id,
-            row.event_type,
-            row.actor_member_id.as_deref(),
-            &payload,
-            row.created_at,
+            entry.mesh_id,
+            entry.event_type,
+            entry.actor_member_id,
+            &entry.payload,
+            entry.created_at,
         );
         conn.prepare_cached(
             "INSERT INTO audit_log (mesh_id, event_type, actor_member_id, actor_display_name,
@@ -36,16 +79,19 @@ impl Chains {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
-            row.mesh_id,
-            row.event_type,
-            row.actor_member_id,
-            row.actor_display_name,
-            payload,
+            entry.mesh_id,
+            entry.event_type,
+            entry.actor_member_id,
+            entry.actor_display_name,
+            entry.payload,
             prev_hash,
             hash,
-            row.created_at.0,
+            entry.created_at.0,
         ])?;
-        self.staged.insert(row.mesh_id.clone(), hash);
+        match self.staged.get_mut(entry.mesh_id) {
+            Some(last) => *last = hash,
+            None => drop(self.staged.insert(entry.mesh_id.to_owned(), hash)),
+        }
         Ok(())
     }
 

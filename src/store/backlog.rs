@@ -65,7 +65,7 @@ pub(super) fn in_effect(op: &StoreOp) -> bool {
         | StoreOp::MessageAcked { .. }
         | StoreOp::MemberRevoked { .. }
         | StoreOp::Audit(_) => true,
-        StoreOp::MessageInsert { .. } => false,
+        StoreOp::MessageInsert(_) => false,
     }
 }
 
@@ -126,7 +126,7 @@ impl Later {
                 .saved
                 .insert((row.mesh_id.clone(), row.member_id.clone())),
             StoreOp::Restarted(_)
-            | StoreOp::MessageInsert { .. }
+            | StoreOp::MessageInsert(_)
             | StoreOp::MessageDelivered { .. }
             | StoreOp::MessageAcked { .. }
             | StoreOp::Audit(_)

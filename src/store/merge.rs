@@ -25,7 +25,7 @@ impl Merged {
                 continue;
             };
             match op {
-                StoreOp::MessageInsert { row, .. } => {
+                StoreOp::MessageInsert(row) => {
                     unconfirmed.insert(row.seq, row.delivered_at);
                 }
                 StoreOp::MessageDelivered { seq, at } => {

@@ -42,7 +42,7 @@ impl Item {
     pub(super) fn body_bytes(&self) -> usize {
         match self {
             Self::Op {
-                op: StoreOp::MessageInsert { row, .. },
+                op: StoreOp::MessageInsert(row),
                 ..
             } => row.nonce.len() + row.ciphertext.len() + 2 * row.target_spec.len(),
             Self::Op { .. } | Self::Query { .. } => 0,
@@ -52,7 +52,7 @@ impl Item {
     /// Whether it counts against [`WAITING_MAX`] rather than [`CHORES_MAX`].
     pub(super) fn is_message(&self) -> bool {
         match self {
-            Self::Op { op, .. } => matches!(op, StoreOp::MessageInsert { .. }),
+            Self::Op { op, .. } => matches!(op, StoreOp::MessageInsert(_)),
             Self::Query { .. } => true,
         }
     }

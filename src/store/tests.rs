@@ -51,7 +51,7 @@ const PANIC: &str = "panic";
 /// Called by the writer for each operation.
 pub(super) fn panic_if_told(op: &StoreOp) {
     assert!(
-        !matches!(op, StoreOp::MessageInsert { row, .. } if row.nonce == PANIC),
+        !matches!(op, StoreOp::MessageInsert(row) if row.nonce == PANIC),
         "told to panic"
     );
 }
@@ -354,20 +354,9 @@ fn message(made: &NewMesh, seq: u64, target_spec: &str) -> MessageRow {
     }
 }
 
-/// The message with its audit entry.
+/// The message, to be inserted.
 fn sent(row: MessageRow) -> StoreOp {
-    let audit = AuditRow {
-        mesh_id: row.mesh_id.clone(),
-        event_type: "message_sent",
-        actor_member_id: Some(row.sender_member_id.clone()),
-        actor_display_name: Some(row.sender_name.clone()),
-        payload: json!({"targetSpec": row.target_spec}),
-        created_at: row.created_at,
-    };
-    StoreOp::MessageInsert {
-        row: Box::new(row),
-        audit: Box::new(audit),
-    }
+    StoreOp::MessageInsert(Box::new(row))
 }
 
 /// The file as a crash at this moment would leave it.

@@ -347,7 +347,7 @@ fn op_name(op: &StoreOp) -> &'static str {
         StoreOp::PresenceTold { .. } => "presence_told",
         StoreOp::Restarted(_) => "restarted",
         StoreOp::PeerStatePut(_) => "peer_state_put",
-        StoreOp::MessageInsert { .. } => "message_insert",
+        StoreOp::MessageInsert(_) => "message_insert",
         StoreOp::MessageDelivered { .. } => "message_delivered",
         StoreOp::MessageAcked { .. } => "message_acked",
         StoreOp::Audit(_) => "audit",

@@ -9,6 +9,16 @@ fn canon(text: &str) -> String {
 }
 
 #[test]
+fn texts_alone_are_written_the_same() {
+    for text in ["", "plain", "\"quoted\" \\ \n\u{7f} \u{1f600}"] {
+        assert_eq!(
+            canonical_texts(&[("a", text), ("b", "2")]),
+            canonical_json(&json!({ "b": "2", "a": text }))
+        );
+    }
+}
+
+#[test]
 fn the_chain_of_the_protocol_holds() {
     // protocol.md §28.
     let payload = canon(

@@ -100,13 +100,8 @@ pub enum StoreOp {
     Restarted(Restart),
     /// Insert or replace a member's saved state.
     PeerStatePut(Box<PeerStateRow>),
-    /// Insert a message, and its audit entry if it is accepted.
-    MessageInsert {
-        /// The message.
-        row: Box<MessageRow>,
-        /// That it was sent.
-        audit: Box<AuditRow>,
-    },
+    /// Insert a message; if it is accepted, append to the audit chain that it was sent.
+    MessageInsert(Box<MessageRow>),
     /// The message was confirmed by its recipient: `delivered_at`, if not set.
     MessageDelivered {
         /// Which.

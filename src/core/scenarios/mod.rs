@@ -112,7 +112,7 @@ impl World {
             let mut rows: Vec<MessageRow> = self
                 .persisted()
                 .filter_map(|(op, _)| match op {
-                    StoreOp::MessageInsert { row, .. } => Some((**row).clone()),
+                    StoreOp::MessageInsert(row) => Some((**row).clone()),
                     _ => None,
                 })
                 .filter(|row| {
@@ -146,7 +146,7 @@ impl World {
                 ref op,
                 token: Some(token),
             } = *effect
-                && !matches!(op, StoreOp::MessageInsert { .. })
+                && !matches!(op, StoreOp::MessageInsert(_))
             {
                 let result = Ok(());
                 let stored = Input::Stored { token, result };
@@ -208,7 +208,7 @@ impl World {
     fn inserts(&self) -> Vec<Token> {
         let inserts = self
             .persisted()
-            .filter(|(op, _)| matches!(op, StoreOp::MessageInsert { .. }));
+            .filter(|(op, _)| matches!(op, StoreOp::MessageInsert(_)));
         inserts.filter_map(|(_, token)| token).collect()
     }
 

@@ -34,7 +34,7 @@ impl World {
         }
         let messages = || {
             self.written().filter_map(|op| match op {
-                StoreOp::MessageInsert { row, .. } => Some(row),
+                StoreOp::MessageInsert(row) => Some(row),
                 _ => None,
             })
         };
@@ -248,7 +248,7 @@ fn a_send_repeated_after_a_restart_gets_the_first_answer() {
     message["client_message_id"] = json!("c1");
     world.write(alice, &message);
     let row = world.persisted().find_map(|(op, _)| match op {
-        StoreOp::MessageInsert { row, .. } => Some(row.clone()),
+        StoreOp::MessageInsert(row) => Some(row.clone()),
         _ => None,
     });
     let mut after = world.restart();

@@ -11,7 +11,7 @@ use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
 use crate::peer::{MeshIx, OwedJoin, PeerConn};
 use crate::routing::{NoRecipient, Recipient, Target};
-use crate::rows::{AuditRow, MessageRow, Priority, StoreFailure, StoreOp};
+use crate::rows::{MessageRow, Priority, StoreFailure, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::verbs::Request;
 use crate::wire::{FieldError, frames};
@@ -253,12 +253,8 @@ impl Shard {
         };
         self.waiting
             .insert(token, Waiting::Send(Box::new(unstored)));
-        let op = StoreOp::MessageInsert {
-            audit: Box::new(sent(&row)),
-            row: Box::new(row),
-        };
         t.fx.push(Effect::Persist {
-            op,
+            op: StoreOp::MessageInsert(Box::new(row)),
             token: Some(token),
         });
         true
@@ -346,21 +342,6 @@ impl Shard {
         while let Some(frame) = online.replies.next() {
             t.send(online.conn, frame);
         }
-    }
-}
-
-/// The audit entry of a message.
-fn sent(row: &MessageRow) -> AuditRow {
-    AuditRow {
-        mesh_id: row.mesh_id.clone(),
-        event_type: "message_sent",
-        actor_member_id: Some(row.sender_member_id.clone()),
-        actor_display_name: Some(row.sender_name.clone()),
-        payload: serde_json::json!({
-            "targetSpec": row.target_spec,
-            "priority": row.priority,
-        }),
-        created_at: row.created_at,
     }
 }
 

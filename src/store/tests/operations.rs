@@ -279,6 +279,43 @@ fn a_ban_is_set_and_lifted() {
     assert_eq!(world.count("member WHERE revoked_at IS NULL"), 1);
 }
 
+#[test]
+fn a_message_extends_the_audit_chain_of_its_mesh() {
+    let world = World::new();
+    let row = world.message(7, key(5));
+    world.persist(sent(row.clone()));
+    let payload = canon::canonical_json(&json!({
+        "targetSpec": row.target_spec,
+        "priority": row.priority,
+    }));
+    let (event, actor) = ("message_sent", Some(row.sender_member_id.as_str()));
+    let (mesh, at) = (&row.mesh_id, row.created_at);
+    let hash = canon::audit_hash(canon::GENESIS, mesh, event, actor, &payload, at);
+    let columns = "mesh_id, event_type, actor_member_id, actor_display_name, payload, hash";
+    let written: [String; 6] = world
+        .disk()
+        .query_row(&format!("SELECT {columns} FROM audit_log"), [], |row| {
+            Ok([
+                row.get(0)?,
+                row.get(1)?,
+                row.get(2)?,
+                row.get(3)?,
+                row.get(4)?,
+                row.get(5)?,
+            ])
+        })
+        .unwrap();
+    let expected = [
+        mesh,
+        event,
+        &row.sender_member_id,
+        &row.sender_name,
+        &payload,
+        &hash,
+    ];
+    assert_eq!(written, expected);
+}
+
 /// The vectors of protocol.md, section 28, across a restart.
 #[test]
 fn the_audit_chain_is_the_one_of_the_protocol() {

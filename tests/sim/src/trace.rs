@@ -114,7 +114,7 @@ fn op_number(op: &holdfast_core::rows::StoreOp) -> u64 {
         StoreOp::PresenceCursor { cursor, .. } => 360_u64.wrapping_add(cursor.0),
         StoreOp::Restarted(start) => 380_u64.wrapping_add_signed(start.at.0),
         StoreOp::PeerStatePut(row) => 400_u64.wrapping_add_signed(row.last_seen_at.0),
-        StoreOp::MessageInsert { row, .. } => 500 + row.seq.0,
+        StoreOp::MessageInsert(row) => 500 + row.seq.0,
         StoreOp::MessageDelivered { seq, .. } => 600 + seq.0,
         StoreOp::MessageAcked { seq, .. } => 700 + seq.map_or(0, |seq| seq.0),
         StoreOp::Audit(row) => 800 + row.event_type.len() as u64,

@@ -121,7 +121,7 @@ impl Disk {
             let failure = StoreFailure::Overloaded;
             match &item {
                 Item::Op {
-                    op: StoreOp::MessageInsert { .. },
+                    op: StoreOp::MessageInsert(_),
                     token: Some(token),
                 } => {
                     return Some(Reply::Stored(*token, Err(failure)));
@@ -234,7 +234,7 @@ impl Disk {
                         token: Some(token),
                     } => {
                         replies.push((shard, Reply::Stored(token, Err(failure))));
-                        if !matches!(op, StoreOp::MessageInsert { .. }) {
+                        if !matches!(op, StoreOp::MessageInsert(_)) {
                             self.lanes[shard].push_back(Item::Op { op, token: None });
                         }
                     }

@@ -122,7 +122,7 @@ impl Tables {
                     None => self.states.push((**row).clone()),
                 }
             }
-            StoreOp::MessageInsert { row, .. } => {
+            StoreOp::MessageInsert(row) => {
                 if self.messages.contains_key(&row.seq.0) {
                     return Err(StoreFailure::Io);
                 }

@@ -17,7 +17,7 @@ impl Oracle {
             let Effect::Persist { op, token } = effect else {
                 continue;
             };
-            let StoreOp::MessageInsert { row, .. } = op else {
+            let StoreOp::MessageInsert(row) = op else {
                 continue;
             };
             let Some(index) = self.by_text(&row.ciphertext) else {
@@ -79,7 +79,7 @@ impl Oracle {
             StoreOp::PresenceEnd { id, .. } => self.scratch.closed_rows.push((id.clone(), token)),
             StoreOp::MessageDelivered { seq, .. } => self.delivered(seq.0)?,
             StoreOp::MessageAcked { .. } => self.keys_are_own(step, op)?,
-            StoreOp::MessageInsert { .. }
+            StoreOp::MessageInsert(_)
             | StoreOp::PresenceTold { .. }
             | StoreOp::PresenceCursor { .. }
             | StoreOp::Restarted(_)

@@ -47,7 +47,7 @@ impl Oracle {
                 Told::Join(_) => Claim::Joined(id.clone()),
                 Told::Leave(_) => Claim::Left(id.clone()),
             }),
-            StoreOp::MessageInsert { row, .. } => {
+            StoreOp::MessageInsert(row) => {
                 let index = self.by_text(&row.ciphertext)?;
                 let direct = matches!(
                     self.messages[index].target,

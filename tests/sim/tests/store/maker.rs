@@ -4,8 +4,8 @@ use holdfast_core::identity::KeyPair;
 use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::mint::Mint;
 use holdfast_core::rows::{
-    AuditRow, Group, MemberRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority, Restart,
-    Stats, Status, StatusSource, StoreOp, StoreQuery, Told,
+    Group, MemberRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority, Restart, Stats,
+    Status, StatusSource, StoreOp, StoreQuery, Told,
 };
 use holdfast_core::time::{Millis, Wall};
 
@@ -193,19 +193,7 @@ impl Maker {
     }
 
     fn insert(&mut self) -> StoreOp {
-        let row = self.message();
-        let audit = AuditRow {
-            mesh_id: row.mesh_id.clone(),
-            event_type: "message_sent",
-            actor_member_id: None,
-            actor_display_name: None,
-            payload: serde_json::json!({"a": 1}),
-            created_at: self.wall(),
-        };
-        StoreOp::MessageInsert {
-            row: Box::new(row),
-            audit: Box::new(audit),
-        }
+        StoreOp::MessageInsert(Box::new(self.message()))
     }
 
     fn peer_state(&mut self) -> StoreOp {

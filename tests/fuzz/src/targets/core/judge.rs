@@ -174,7 +174,7 @@ impl Story {
     #[expect(clippy::wildcard_enum_match_arm, reason = "other rows say nothing new")]
     fn judge_row(&mut self, op: &StoreOp, cause: Cause<'_>) {
         match op {
-            StoreOp::MessageInsert { row, .. } => {
+            StoreOp::MessageInsert(row) => {
                 self.last = row.id.to_string();
                 if let Cause::Message(actor, decoded) = cause {
                     self.judge_message(actor, decoded, row);

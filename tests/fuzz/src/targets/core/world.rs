@@ -92,7 +92,7 @@ impl Store {
     )]
     fn apply(&mut self, op: StoreOp) {
         match op {
-            StoreOp::MessageInsert { row, .. } => drop(self.messages.insert(row.seq, *row)),
+            StoreOp::MessageInsert(row) => drop(self.messages.insert(row.seq, *row)),
             StoreOp::MessageDelivered { seq, at } => {
                 if let Some(row) = self.messages.get_mut(&seq) {
                     row.delivered_at.get_or_insert(at);
