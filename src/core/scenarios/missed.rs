@@ -292,6 +292,24 @@ fn whom_the_log_overtakes_has_to_come_back_and_is_told_so() {
 }
 
 #[test]
+fn what_cuts_off_who_says_it_is_stored_all_the_same() {
+    let (mut world, alice, bob, _) = three();
+    world.close(bob, Closing::Abrupt);
+    world.input(Input::Boot(BootRow::Mailbox(MailboxRow {
+        mesh_id: MESH.into(),
+        target: keys(21).public(),
+    })));
+    let back = world.join(launched(2, 21, "b"));
+    world.shard.config.log.entries = 1;
+    world.write(alice, &send("*", "waits for the mail on disk"));
+    let before = world.inserts().len();
+    world.write(back, &send("*", "the last straw"));
+    assert_eq!(world.closed(back), Some(Close::SLOW_CONSUMER));
+    assert_eq!(world.texts(alice), ["the last straw"]);
+    assert_eq!(world.inserts().len(), before + 1);
+}
+
+#[test]
 fn behind_a_full_outbox_nothing_overtakes_the_next_message() {
     let (mut world, alice, bob, _) = three();
     let key = keys(21).public().to_string();
