@@ -6,3 +6,4 @@
 pub mod kernel;
 pub mod limits;
 pub mod process;
+pub mod stalls;

@@ -13,11 +13,12 @@ use crate::fleet::{Fleet, FleetError, Tally};
 use crate::floor::insert::InsertError;
 use crate::floor::{FloorError, FloorServer, Kind};
 use crate::machine::process::ProcessError;
+use crate::machine::stalls::Stalls;
 use crate::machine::{limits, process};
 use crate::report::compare::CompareError;
 use crate::report::line::LineError;
 use crate::report::progress::Progress;
-use crate::report::{Check, Figure, Header, Report, Series, compare, line, table};
+use crate::report::{Check, Figure, Header, Report, Series, Unit, compare, line, table};
 use crate::town::{Town, TownError};
 
 mod cpu;
@@ -35,6 +36,10 @@ const WARM_UP: (usize, usize) = (300, 10);
 
 /// How long the broker's disk may take to write what it was given.
 const DISK_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How late the machine woke a thread that had nothing to do: what came late then was not the
+/// broker's fault.
+const STALL: &str = "longest stall of the machine";
 
 /// Width of tables where the terminal's is not known.
 const WIDTH: usize = 100;
@@ -86,6 +91,7 @@ pub struct Stage {
     pub sessions: usize,
     progress: Progress<Stderr>,
     start: Instant,
+    stalls: Stalls,
     report: Report,
 }
 
@@ -165,6 +171,7 @@ impl Stage {
             sessions,
             progress,
             start,
+            stalls: Stalls::watch()?,
             report: Report {
                 header: Header {
                     scenario: wanted.scenario.to_owned(),
@@ -385,6 +392,8 @@ impl Stage {
     /// The files of the command line.
     pub fn finish(mut self) -> Result<bool, StageError> {
         self.end();
+        let stall = self.stalls.longest().as_nanos() as f64;
+        self.figure(Figure::new(STALL, stall, Unit::Nanos));
         let mut out = io::stdout().lock();
         match &self.common.json {
             Some(path) if path == std::path::Path::new("-") => {
