@@ -15,6 +15,7 @@ use crate::marks::{Mark, mark};
 use crate::peer::{Kind, Lease, MeshIx, PeerConn};
 use crate::presence::subject;
 use crate::shard::{Shard, Turn};
+use crate::streams::Subscriptions;
 
 /// Bytes of log entries a walk may have written beyond its last confirmed watermark: together with
 /// a full outbox well below what the shell buffers for a socket.
@@ -49,7 +50,7 @@ impl Shard {
         position: Position,
         (what, frame): (What, Bytes),
     ) -> u64 {
-        let (reached, behind) = self.fan_out(t, mesh, &what, &frame);
+        let (reached, behind) = self.fan_out(t, mesh, (&what, position), &frame);
         let limits = self.config.log;
         let Some(found) = self.mesh_mut(mesh) else {
             return 0;
@@ -71,7 +72,7 @@ impl Shard {
         &self,
         t: &mut Turn<'_>,
         mesh: MeshIx,
-        what: &What,
+        (what, position): (&What, Position),
         frame: &Bytes,
     ) -> (u64, Vec<u32>) {
         let mut reached = 0;
@@ -81,7 +82,7 @@ impl Shard {
                 continue;
             };
             let Some(conn) = peer.conn() else { continue };
-            let seen = match self.sight(peer, what) {
+            let seen = match self.sight(peer, what, position) {
                 Sight::Seen => true,
                 Sight::Unseen => false,
                 Sight::Unwilling => {
@@ -100,7 +101,7 @@ impl Shard {
     }
 
     /// Who is told what (protocol.md §8.4, design.md §8.2).
-    fn sight(&self, peer: &PeerConn, what: &What) -> Sight {
+    fn sight(&self, peer: &PeerConn, what: &What, at: Position) -> Sight {
         let seen = |seen: bool| if seen { Sight::Seen } else { Sight::Unseen };
         match what {
             What::Message {
@@ -126,18 +127,23 @@ impl Shard {
             }
             What::Joined { who, .. } | What::Left { who, .. } => seen(hears_of(peer, who)),
             What::Visibility { order, .. } => seen(peer.order != *order),
+            What::State { setter, .. } => seen(peer.order != *setter),
+            What::Stream { stream, publisher } => {
+                let since = peer.subscriptions().and_then(|own| own.since(*stream));
+                seen(peer.order != *publisher && since.is_some_and(|since| at > since))
+            }
         }
     }
 
     /// The same of an entry of the log.
     fn sight_of(&self, peer: &PeerConn, entry: &Entry) -> Sight {
         match &entry.kept {
-            Kept::Said(said) => self.sight(peer, &said.0),
+            Kept::Said(said) => self.sight(peer, &said.0, entry.position),
             Kept::Present(slot) => match self.joined_at(*slot, entry.position) {
                 Some(other) if hears_of(peer, &subject(other, other.order)) => Sight::Seen,
                 Some(_) | None => Sight::Unseen,
             },
-            Kept::Past => Sight::Unseen,
+            Kept::Past | Kept::Superseded => Sight::Unseen,
         }
     }
 
@@ -206,8 +212,11 @@ impl Shard {
     /// Whether the log still holds everything the session has not confirmed.
     pub(crate) fn log_reaches(&self, slot: u32) -> bool {
         self.peers.get_slot(slot).is_none_or(|peer| {
-            self.mesh(peer.mesh)
-                .is_none_or(|mesh| mesh.log.reaches(peer.cursor, peer.heard))
+            self.mesh(peer.mesh).is_none_or(|mesh| {
+                let since = peer.subscriptions().and_then(Subscriptions::first);
+                mesh.log.reaches(peer.cursor, peer.heard)
+                    && since.is_none_or(|since| mesh.log.reaches_data(peer.cursor.max(since)))
+            })
         })
     }
 
@@ -344,7 +353,7 @@ impl Shard {
                 let joined = self.joined_at(*slot, position)?;
                 Some(self.join_frame(joined, None))
             }
-            Kept::Past => None,
+            Kept::Past | Kept::Superseded => None,
         }
     }
 

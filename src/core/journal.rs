@@ -37,17 +37,27 @@ impl Shard {
         event_type: &'static str,
         payload: serde_json::Value,
     ) {
-        let Some(mesh) = self.mesh(actor.mesh) else {
-            return;
-        };
-        t.persist(StoreOp::Audit(Box::new(AuditRow {
-            mesh_id: mesh.id.to_string(),
+        if let Some(row) = self.audit_row(t, actor, event_type, payload) {
+            t.persist(StoreOp::Audit(Box::new(row)));
+        }
+    }
+
+    /// What the audit chain says of something that a session did.
+    pub(crate) fn audit_row(
+        &self,
+        t: &Turn<'_>,
+        actor: &PeerConn,
+        event_type: &'static str,
+        payload: serde_json::Value,
+    ) -> Option<AuditRow> {
+        Some(AuditRow {
+            mesh_id: self.mesh(actor.mesh)?.id.to_string(),
             event_type,
             actor_member_id: self.member(actor.member).map(|m| m.id.to_string()),
             actor_display_name: Some(actor.name().to_owned()),
             payload,
             created_at: t.now.wall,
-        })));
+        })
     }
 
     /// The ids of a session's mesh and member, as its rows have them.

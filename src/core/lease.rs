@@ -211,6 +211,8 @@ impl Shard {
             mark(Mark::EvictedInGrace);
         }
         self.leave_indexes(slot, &peer);
+        self.leave_streams(&peer);
+        self.pause_if_empty(peer.mesh);
         let unconfirmed = peer.outbox.take_all();
         self.record_end(t, &peer);
         let presence_id = peer.presence_id().to_owned();

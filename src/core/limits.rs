@@ -109,6 +109,34 @@ pub const TEXT_BYTES_MAX: usize = 4096;
 /// Largest profile or stats object kept per session, in bytes of JSON.
 pub const PROFILE_BYTES_MAX: usize = 16 * 1024;
 
+/// Keys of one mesh's shared state.
+pub const STATE_KEYS_MAX: usize = 1024;
+
+/// Longest key of shared state, in bytes.
+pub const STATE_KEY_BYTES_MAX: usize = NAME_BYTES_MAX;
+
+/// Largest value of shared state, in bytes of JSON; as a message (protocol.md §27).
+pub const STATE_VALUE_BYTES_MAX: usize = 65_536;
+
+/// The whole shared state of a mesh as `list_state` gives it, in bytes: half of what the shell
+/// buffers for a socket, so that the answer alone never makes a slow consumer.
+pub const STATE_BYTES_MAX: usize = OUTBOUND_BYTES_MAX / 2;
+
+/// Streams of one mesh, created ones and those that only have subscribers.
+pub const STREAMS_MAX: usize = 1024;
+
+/// All created streams of a mesh as `list_streams` gives them, in bytes; see [`STATE_BYTES_MAX`].
+pub const STREAMS_BYTES_MAX: usize = OUTBOUND_BYTES_MAX / 2;
+
+/// Longest name of a stream, in bytes.
+pub const STREAM_NAME_BYTES_MAX: usize = NAME_BYTES_MAX;
+
+/// Largest `data` of one `publish`, in bytes of JSON; as a message (protocol.md §27).
+pub const STREAM_DATA_BYTES_MAX: usize = 65_536;
+
+/// Streams one session may be subscribed to.
+pub const SUBSCRIPTIONS_MAX: usize = 64;
+
 /// Signatures remembered per shard against replay; beyond it the oldest is forgotten first.
 pub const REPLAY_MAX: usize = 1 << 20;
 

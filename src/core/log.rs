@@ -50,6 +50,22 @@ pub(crate) enum What {
         order: u64,
         superseded: Option<Position>,
     },
+    /// A key of shared state was set.
+    State {
+        /// By which session: its place among the leases.
+        setter: u64,
+        /// Where its value before was told.
+        earlier: Option<Position>,
+        /// Where it was set next.
+        superseded: Option<Position>,
+    },
+    /// Something was published to a stream.
+    Stream {
+        /// The stream's number.
+        stream: u64,
+        /// By which session: its place among the leases.
+        publisher: u64,
+    },
 }
 
 impl What {
@@ -71,7 +87,11 @@ impl What {
     pub(crate) fn seq(&self) -> Option<Seq> {
         match self {
             Self::Message { seq, .. } => Some(*seq),
-            Self::Joined { .. } | Self::Left { .. } | Self::Visibility { .. } => None,
+            Self::Joined { .. }
+            | Self::Left { .. }
+            | Self::Visibility { .. }
+            | Self::State { .. }
+            | Self::Stream { .. } => None,
         }
     }
 }
@@ -85,6 +105,8 @@ pub(crate) enum Kept {
     Present(u32),
     /// A session joined and left again, and nobody is to be told of the join any more.
     Past,
+    /// A key of shared state was set and set again, and nobody is to be told of the first.
+    Superseded,
     /// Anything else, with its frame.
     Said(Box<(What, Bytes)>),
 }
@@ -99,6 +121,7 @@ impl Kept {
     pub(crate) fn is_of_presence(&self) -> bool {
         match self {
             Self::Present(_) | Self::Past => true,
+            Self::Superseded => false,
             Self::Said(said) => matches!(said.0, What::Joined { .. } | What::Left { .. }),
         }
     }
@@ -106,7 +129,7 @@ impl Kept {
     /// The place of a message in the broker's order.
     pub(crate) fn seq(&self) -> Option<Seq> {
         match self {
-            Self::Present(_) | Self::Past => None,
+            Self::Present(_) | Self::Past | Self::Superseded => None,
             Self::Said(said) => said.0.seq(),
         }
     }
@@ -114,7 +137,7 @@ impl Kept {
     /// Bytes of its frame.
     fn bytes(&self) -> usize {
         match self {
-            Self::Present(_) | Self::Past => 0,
+            Self::Present(_) | Self::Past | Self::Superseded => 0,
             Self::Said(said) => said.1.len(),
         }
     }
@@ -156,6 +179,8 @@ pub(crate) struct Log {
     said_dropped: Position,
     /// … and the last news of who came, went, or hid.
     news_dropped: Position,
+    /// The last data of a stream that had to go.
+    data_dropped: Position,
 }
 
 impl Log {
@@ -226,19 +251,28 @@ impl Log {
 
     fn drop_first(&mut self) {
         if let Some(first) = self.entries.pop_front() {
-            let message = match &first.kept {
-                Kept::Present(_) | Kept::Past => false,
-                Kept::Said(said) => matches!(said.0, What::Message { .. }),
-            };
-            let dropped = if message {
-                &mut self.said_dropped
-            } else {
-                &mut self.news_dropped
-            };
-            *dropped = first.position.max(*dropped);
+            if let Some(dropped) = self.dropped_mut(&first.kept) {
+                *dropped = first.position.max(*dropped);
+            }
             self.removed = first.position.max(self.removed);
             self.bytes -= first.kept.bytes();
         }
+    }
+
+    /// By what is remembered that such an entry is gone, if anybody may miss it.
+    fn dropped_mut(&mut self, kept: &Kept) -> Option<&mut Position> {
+        let what = match kept {
+            Kept::Present(_) | Kept::Past => return Some(&mut self.news_dropped),
+            Kept::Superseded => return None,
+            Kept::Said(said) => &said.0,
+        };
+        Some(match what {
+            What::Message { .. } | What::State { .. } => &mut self.said_dropped,
+            What::Joined { .. } | What::Left { .. } | What::Visibility { .. } => {
+                &mut self.news_dropped
+            }
+            What::Stream { .. } => &mut self.data_dropped,
+        })
     }
 
     /// Whether there is nothing to catch up with.
@@ -249,20 +283,33 @@ impl Log {
     /// Notes in an earlier entry that this one takes it back. Who begins to walk later is told of
     /// neither; without a walk under way, nobody is.
     fn relate(&mut self, position: Position, what: &What, walked: bool) {
-        let earlier = match what {
-            What::Left { joined, .. } => *joined,
-            What::Message { .. } | What::Joined { .. } | What::Visibility { .. } => None,
+        let (earlier, gone) = match what {
+            What::Left { joined, .. } => (*joined, Kept::Past),
+            What::State { earlier, .. } => (*earlier, Kept::Superseded),
+            What::Message { .. }
+            | What::Joined { .. }
+            | What::Visibility { .. }
+            | What::Stream { .. } => return,
         };
         let Some(entry) = earlier.and_then(|at| self.entry_mut(at)) else {
             return;
         };
         if walked && let Kept::Said(said) = &mut entry.kept {
-            if let What::Joined { ended, .. } = &mut said.0 {
-                *ended = Some(position);
+            match &mut said.0 {
+                What::Joined { ended: until, .. }
+                | What::State {
+                    superseded: until, ..
+                } => {
+                    *until = Some(position);
+                }
+                What::Message { .. }
+                | What::Left { .. }
+                | What::Visibility { .. }
+                | What::Stream { .. } => {}
             }
             return;
         }
-        let kept = std::mem::replace(&mut entry.kept, Kept::Past);
+        let kept = std::mem::replace(&mut entry.kept, gone);
         self.bytes -= kept.bytes();
     }
 
@@ -334,6 +381,16 @@ impl Log {
     /// Whether no message after that cursor has been dropped, and no news that was not heard.
     pub(crate) fn reaches(&self, cursor: Position, heard: Position) -> bool {
         cursor >= self.said_dropped && cursor.max(heard) >= self.news_dropped
+    }
+
+    /// Whether no data of a stream after that place has been dropped.
+    pub(crate) fn reaches_data(&self, since: Position) -> bool {
+        since >= self.data_dropped
+    }
+
+    /// What was published up to there is gone.
+    pub(crate) fn data_lost(&mut self, upto: Position) {
+        self.data_dropped = self.data_dropped.max(upto);
     }
 
     /// News that is not known any more.
@@ -411,16 +468,17 @@ impl Walk {
     /// Whether an entry is still true at the horizon, and news to whoever had heard so much.
     pub(crate) fn tells(&self, entry: &Entry, passed: Option<&Passed>) -> bool {
         if entry.position > self.horizon {
-            return !matches!(entry.kept, Kept::Past);
+            return !matches!(entry.kept, Kept::Past | Kept::Superseded);
         }
         let news = entry.position > self.known.heard;
         let what = match &entry.kept {
             Kept::Present(_) => return news,
-            Kept::Past => return false,
+            Kept::Past | Kept::Superseded => return false,
             Kept::Said(said) => &said.0,
         };
         match what {
-            What::Message { .. } => true,
+            What::Message { .. } | What::Stream { .. } => true,
+            What::State { superseded, .. } => superseded.is_none_or(|at| at > self.horizon),
             What::Joined { ended, .. } => news && ended.is_none_or(|at| at > self.horizon),
             What::Left { who, joined } => {
                 // Whoever may know of the session must hear that it is gone.
@@ -571,6 +629,49 @@ mod tests {
         log.supersede(Position(1), Position(2));
         assert_eq!(told(&log, 0, 2), [2]);
         assert_eq!(told(&log, 0, 1), [1, 2]);
+    }
+
+    #[test]
+    fn the_last_value_of_a_key_counts_and_keeps_the_only_frame() {
+        let set = |earlier: Option<u64>| What::State {
+            setter: 1,
+            earlier: earlier.map(Position),
+            superseded: None,
+        };
+        let mut log = log([(1, set(None)), (2, set(None))]);
+        for (at, of, walked) in [(3, 1, true), (4, 2, false)] {
+            let entry = (set(Some(of)), Bytes::from_static(b"x"));
+            log.append(Mono(0), &LIMITS, Position(at), (entry, walked));
+        }
+        assert_eq!(log.bytes, 3, "somebody may be told of the first still");
+        assert_eq!(told(&log, 0, 4), [3, 4]);
+        assert_eq!(told(&log, 0, 1), [1, 3, 4]);
+        for (at, lost) in [(5, Position(1)), (6, Position(1)), (7, Position(3))] {
+            let entry = (joined(), Bytes::new());
+            log.append(Mono(0), &LIMITS, Position(at), (entry, true));
+            assert_eq!(
+                log.said_dropped, lost,
+                "one that was set anew is not missed"
+            );
+        }
+    }
+
+    #[test]
+    fn data_that_had_to_go_is_missed_by_subscribers_only() {
+        let data = What::Stream {
+            stream: 1,
+            publisher: 1,
+        };
+        let log = log([
+            (1, data),
+            (2, joined()),
+            (3, joined()),
+            (4, joined()),
+            (5, joined()),
+        ]);
+        assert!(log.reaches(Position(0), Position(0)));
+        assert!(!log.reaches_data(Position(0)));
+        assert!(log.reaches_data(Position(1)));
     }
 
     #[test]

@@ -142,6 +142,18 @@ marks! {
     TokenUnfit,
     /// Somebody came back to less than it missed.
     ReplayTruncated,
+    /// A key of shared state was set anew.
+    StateReplaced,
+    /// A key set before a restart was put back into the log.
+    StateRecalled,
+    /// A subscription ended with its lease.
+    SubscriptionEnded,
+    /// A subscription was restored with its lease.
+    SubscriptionRestored,
+    /// A simulation clock ticked.
+    Ticked,
+    /// The last lease of a mesh with a clock ended.
+    ClockPausedAlone,
 }
 
 /// Notes that a point was reached.
@@ -200,6 +212,12 @@ mod seen {
         pub roster: usize,
         /// Sessions that members' lists of online ones name.
         pub online: usize,
+        /// Subscriptions, as sessions have them.
+        pub subscriptions: usize,
+        /// Subscriptions, as streams count them.
+        pub subscribers: usize,
+        /// Clocks that run.
+        pub clocks: usize,
     }
 
     impl Shard {
@@ -222,6 +240,20 @@ mod seen {
                     .flat_map(|member| &member.online)
                     .map(crate::chain::Chain::len)
                     .sum(),
+                subscriptions: self
+                    .peers
+                    .iter()
+                    .filter_map(|(_, peer)| peer.subscriptions())
+                    .map(crate::streams::Subscriptions::len)
+                    .sum(),
+                subscribers: meshes()
+                    .filter_map(|mesh| mesh.streams.as_ref())
+                    .map(|streams| streams.subscribers())
+                    .sum(),
+                clocks: meshes()
+                    .filter_map(|mesh| mesh.clock.as_ref())
+                    .filter(|clock| clock.running.is_some())
+                    .count(),
             }
         }
     }

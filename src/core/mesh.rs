@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::Hasher;
 use crate::bucket::Bucket;
 use crate::chain::Chain;
+use crate::clock::Clock;
 use crate::ids::{PubKey, Token};
 use crate::index::Index;
 use crate::known::Known;
@@ -16,6 +17,8 @@ use crate::mailbox::Mailbox;
 use crate::peer::{Kind, MemberIx, MeshIx};
 use crate::presence::Farewell;
 use crate::rows::{Group, MemberRow, MeshRow, PeerStateRow};
+use crate::state::SharedState;
+use crate::streams::Streams;
 use crate::time::{Mono, Wall};
 use crate::wheel::TimerKey;
 
@@ -48,6 +51,12 @@ pub(crate) struct Mesh {
     pub(crate) burst: Option<(Mono, TimerKey)>,
     /// Keys whose mail the disk did not give, to be asked for again.
     pub(crate) unread: Vec<PubKey>,
+    /// What its members share, by key; most meshes have none.
+    pub(crate) state: Option<Box<SharedState>>,
+    /// Streams that were created or have subscribers; most meshes have none.
+    pub(crate) streams: Option<Box<Streams>>,
+    /// Its simulation clock, once somebody has set one.
+    pub(crate) clock: Option<Box<Clock>>,
     /// How many mailboxes there may be before the outdated are looked for.
     mailboxes_swept: usize,
 }
@@ -74,6 +83,9 @@ impl Mesh {
             log: Log::default(),
             burst: None,
             unread: Vec::new(),
+            state: None,
+            streams: None,
+            clock: None,
             mailboxes_swept: MAILBOXES_FEW,
         };
         mesh.update(row);

@@ -12,6 +12,7 @@ use crate::packing::Id;
 use crate::passed::Passed;
 use crate::replies::Replies;
 use crate::rows::{PeerRole, Stats, Status, StatusSource};
+use crate::streams::Subscriptions;
 use crate::time::{Millis, Mono, ShortSpan, Until, Wall};
 use crate::wheel::TimerKey;
 use crate::wire::frames::Profile;
@@ -95,6 +96,7 @@ pub(crate) struct Rare {
     pub(crate) join: Option<Bytes>,
     /// Where the log last tells of its visibility.
     pub(crate) shown: InLog,
+    pub(crate) subscriptions: Subscriptions,
 }
 
 /// A session's places in the lists of those present.
@@ -187,6 +189,7 @@ impl Rare {
             rivalry,
             join,
             shown,
+            subscriptions,
         } = self;
         *profile == Profile::default()
             && stats.is_none()
@@ -195,6 +198,7 @@ impl Rare {
             && rivalry.is_over(now)
             && join.is_none()
             && shown.at().is_none()
+            && subscriptions.is_empty()
     }
 
     /// What the reported stats have added since this was last asked.
@@ -310,6 +314,11 @@ impl PeerConn {
     pub(crate) fn shown(&self) -> InLog {
         let rare = self.rare.as_ref();
         rare.map_or_else(InLog::default, |rare| rare.shown)
+    }
+
+    /// What it is subscribed to, if it ever was.
+    pub(crate) fn subscriptions(&self) -> Option<&Subscriptions> {
+        self.rare.as_ref().map(|rare| &rare.subscriptions)
     }
 
     /// The name it goes by.

@@ -96,12 +96,18 @@ impl Shard {
         };
         let slots: Vec<u32> = self.present_slots(mesh);
         let peers = slots.iter().filter_map(|slot| self.peers.get_slot(*slot));
-        let heard = peers.map(|peer| peer.cursor.max(peer.heard)).min();
+        let cursors = peers.map(|peer| (peer.cursor, peer.cursor.max(peer.heard)));
+        let cursors: Vec<_> = cursors.collect();
+        let confirmed = cursors.iter().map(|(cursor, _)| *cursor).min();
+        let heard = cursors.iter().map(|(_, heard)| *heard).min();
         for slot in slots {
             self.recall_news(t, slot, heard.unwrap_or_default());
         }
-        let limits = self.config.log;
+        self.recall_state(t, mesh, confirmed.unwrap_or_default());
+        let (limits, booted) = (self.config.log, self.booted);
         if let Some(found) = self.mesh_mut(mesh) {
+            // Of what was published there are no rows.
+            found.log.data_lost(booted);
             found.log.restored(t.now.mono, &limits, row.since);
         }
         self.watch_log(t, mesh);
@@ -125,7 +131,13 @@ impl Shard {
         recent
     }
 
-    fn recall(&mut self, now: Now, mesh: MeshIx, (then, at): (Wall, Position), kept: Kept) {
+    pub(crate) fn recall(
+        &mut self,
+        now: Now,
+        mesh: MeshIx,
+        (then, at): (Wall, Position),
+        kept: Kept,
+    ) {
         if !self.recalls(now, then, (mesh, at)) {
             return;
         }

@@ -7,9 +7,11 @@ use crate::time::{Millis, Wall};
 
 mod ops;
 mod restart;
+mod shared;
 
 pub use ops::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, Told};
 pub use restart::Restart;
+pub use shared::{StateRow, StreamRow, SubscriptionRow};
 
 /// `[{name, role?}]`: a group a session belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -53,6 +53,8 @@ pub(crate) enum Timer {
     Burst(MeshIx),
     /// Mail that the disk did not give.
     Mailboxes(MeshIx),
+    /// The next tick of a mesh's simulation clock.
+    Clock(MeshIx),
 }
 
 /// Who waits for a store operation or query.
@@ -218,6 +220,7 @@ impl Shard {
                 Timer::Conflict(slot) => self.incumbent_silent(t, slot),
                 Timer::Burst(mesh) => self.burst_over(t, mesh),
                 Timer::Mailboxes(mesh) => self.mailboxes_due(t, mesh),
+                Timer::Clock(mesh) => self.clock_due(t, mesh),
             }
         }
     }
@@ -398,7 +401,10 @@ impl Shard {
             BootRow::Mesh(row) => self.mesh_put(row),
             BootRow::Member(row) => self.member_put(t, row),
             BootRow::PeerState(row) => self.peer_state_put(row),
+            BootRow::State(row) => self.state_found(*row),
+            BootRow::Stream(row) => self.stream_found(*row),
             BootRow::Presence(row) => self.restore(t, *row),
+            BootRow::Subscription(row) => self.subscription_found(&row),
             BootRow::Ended(row) => self.ended_found(t, &row),
             BootRow::Said(row) => self.said_found(t.now, &row),
             BootRow::Log(row) => self.log_found(t, &row),

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use super::audit::Chains;
 use super::encode;
 use super::merge::Merged;
+use super::sharing;
 use crate::core::ids::{Position, PubKey, Seq};
 use crate::core::rows::{
     MessageRow, PeerStateRow, PresenceRow, Restart, StoreAnswer, StoreOp, StoreQuery, Told,
@@ -45,17 +46,18 @@ pub(super) fn apply(
             .prepare_cached("UPDATE presence SET cursor_pos = ?2 WHERE began_pos = ?1")?
             .execute(params![encode::position(*began)?, encode::position(*cursor)?])
             .map(|_| 0),
-        StoreOp::PresenceEnd { began, at, ended, .. } => conn
-            .prepare_cached(
-                "UPDATE presence SET disconnected_at = ?2, ended_pos = ?3
-                 WHERE began_pos = ?1 AND disconnected_at IS NULL",
-            )?
-            .execute(params![
-                encode::position(*began)?,
-                at.0,
-                encode::position(*ended)?
-            ])
-            .map(|_| 0),
+        StoreOp::PresenceEnd { began, at, ended, .. } => {
+            presence_end(conn, *began, (*at, *ended)).map(|()| 0)
+        }
+        StoreOp::StateSet { row, audit } => {
+            // If the row is refused, nothing is audited.
+            sharing::state_set(conn, row)?;
+            chains.append(conn, audit).map(|()| 0)
+        }
+        StoreOp::StreamCreate(row) => sharing::stream_create(conn, row).map(|()| 0),
+        StoreOp::Subscribed { began, stream, subscribed, .. } => {
+            sharing::subscribed(conn, *began, (stream, *subscribed)).map(|()| 0)
+        }
         StoreOp::PresenceTold { began, told, .. } => presence_told(conn, *began, *told).map(|()| 0),
         StoreOp::Restarted(start) => restarted(conn, start).map(|()| 0),
         StoreOp::PeerStatePut(row) => peer_state_put(conn, row).map(|()| 0),
@@ -83,6 +85,24 @@ pub(super) fn apply(
             .execute(params![id, at.map(|at| at.0)])
             .map(|_| 0),
     }
+}
+
+/// The subscriptions of a lease end with it.
+fn presence_end(
+    conn: &Connection,
+    began: Position,
+    (at, ended): (Wall, Position),
+) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE presence SET disconnected_at = ?2, ended_pos = ?3
+         WHERE began_pos = ?1 AND disconnected_at IS NULL",
+    )?
+    .execute(params![
+        encode::position(began)?,
+        at.0,
+        encode::position(ended)?
+    ])?;
+    sharing::unsubscribe_all(conn, began)
 }
 
 fn presence_told(conn: &Connection, began: Position, told: Told) -> rusqlite::Result<()> {

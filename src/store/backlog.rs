@@ -61,6 +61,9 @@ pub(super) fn in_effect(op: &StoreOp) -> bool {
         | StoreOp::PresenceTold { .. }
         | StoreOp::Restarted(_)
         | StoreOp::PeerStatePut(_)
+        | StoreOp::StateSet { .. }
+        | StoreOp::StreamCreate(_)
+        | StoreOp::Subscribed { .. }
         | StoreOp::MessageDelivered { .. }
         | StoreOp::MessageAcked { .. }
         | StoreOp::MemberRevoked { .. }
@@ -101,6 +104,10 @@ struct Later {
     moved: HashSet<String>,
     /// Members whose state is saved.
     saved: HashSet<(String, String)>,
+    /// Keys of shared state that are set, by mesh. What is void takes its audit entry along.
+    set: HashSet<(String, String)>,
+    /// Subscriptions that begin or end, by presence.
+    subscribed: HashSet<(String, String)>,
 }
 
 impl Later {
@@ -125,7 +132,14 @@ impl Later {
             StoreOp::PeerStatePut(row) => !self
                 .saved
                 .insert((row.mesh_id.clone(), row.member_id.clone())),
+            StoreOp::StateSet { row, .. } => {
+                !self.set.insert((row.mesh_id.clone(), row.key.clone()))
+            }
+            StoreOp::Subscribed { id, stream, .. } => {
+                !self.subscribed.insert((id.clone(), stream.clone()))
+            }
             StoreOp::Restarted(_)
+            | StoreOp::StreamCreate(_)
             | StoreOp::MessageInsert(_)
             | StoreOp::MessageDelivered { .. }
             | StoreOp::MessageAcked { .. }

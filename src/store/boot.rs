@@ -1,16 +1,18 @@
 //! What the last process left, read once before the loops accept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::open::advice;
-use super::{apply, encode};
+use super::{apply, encode, sharing};
 use crate::core::identity::ResumeKey;
 use crate::core::ids::{Position, PubKey, Seq};
 use crate::core::limits::{LogLimits, REPEATS_MAX};
-use crate::core::rows::{BootRow, LogRow, MailboxRow, PresenceRow, Restart, SentRow, StoreFailure};
+use crate::core::rows::{
+    BootRow, LogRow, MailboxRow, PresenceRow, Restart, SentRow, StoreFailure, SubscriptionRow,
+};
 use crate::core::time::Wall;
 
 /// Sequences are given out in memory and a message is pushed before its row is durable, so the
@@ -27,8 +29,8 @@ const ENDED_MAX: i64 = 1 << 18;
 const BATCH: usize = 256;
 
 /// Takes the rows as they are read, in the order in which to give them to their home shards: the
-/// key of resume tokens, meshes, members, peer states, presences, ended presences, logs, sends,
-/// mailboxes. A presence is as the starts since it was written have left it, and its `boot_epochs`
+/// key of resume tokens, meshes, members, peer states, shared state, streams, presences with their
+/// subscriptions, ended presences, logs, sends, mailboxes. A presence is as the starts since it was written have left it, and its `boot_epochs`
 /// count this boot already.
 pub(super) type Deliver<'a> = &'a mut (dyn FnMut(Vec<BootRow>) + 'a);
 
@@ -81,6 +83,13 @@ pub(super) fn read(
     })?;
     reading.read(&tx, "peer_state", encode::PEER_STATE, "TRUE", |row| {
         encode::peer_state(row).map(|row| Some(BootRow::PeerState(row)))
+    })?;
+    reading.read(&tx, "state", sharing::STATE, "TRUE", |row| {
+        sharing::state(row).map(|row| Some(BootRow::State(Box::new(row))))
+    })?;
+    let oldest_first = "TRUE ORDER BY created_at, rowid";
+    reading.read(&tx, "stream", sharing::STREAM, oldest_first, |row| {
+        sharing::stream(row).map(|row| Some(BootRow::Stream(Box::new(row))))
     })?;
     let (presences, meshes) = reading.read_presences(&tx, boot)?;
     reading.read_ended(&tx)?;
@@ -241,22 +250,42 @@ impl<'a> Reading<'a> {
     ) -> rusqlite::Result<(i64, BTreeSet<String>)> {
         let restarts = Restarts::read(conn)?;
         let (mut presences, mut meshes) = (0, BTreeSet::new());
+        let mut subscriptions = self.read_subscriptions(conn)?;
         let columns = format!("{}, boot, lease_boot", encode::PRESENCE);
-        self.read(
-            conn,
-            "presence",
-            &columns,
-            "disconnected_at IS NULL",
-            |row| {
-                let row = restarts.presence(row, boot)?;
-                presences += 1;
-                if !meshes.contains(&row.mesh_id) {
-                    meshes.insert(row.mesh_id.clone());
-                }
-                Ok(Some(BootRow::Presence(Box::new(row))))
-            },
-        )?;
+        let present = (&*columns, "disconnected_at IS NULL");
+        self.each(conn, "presence", present, |reading, row| {
+            let row = restarts.presence(row, boot)?;
+            presences += 1;
+            if !meshes.contains(&row.mesh_id) {
+                meshes.insert(row.mesh_id.clone());
+            }
+            let (began, mesh_id) = (row.began, row.mesh_id.clone());
+            reading.give(BootRow::Presence(Box::new(row)));
+            for stream in subscriptions.remove(&began).unwrap_or_default() {
+                reading.give(BootRow::Subscription(SubscriptionRow {
+                    mesh_id: mesh_id.clone(),
+                    began,
+                    stream,
+                }));
+            }
+            Ok(())
+        })?;
         Ok((presences, meshes))
+    }
+
+    /// Few sessions have any, so they are read before these rather than beside each.
+    fn read_subscriptions(
+        &mut self,
+        conn: &Connection,
+    ) -> rusqlite::Result<BTreeMap<Position, Vec<String>>> {
+        let mut found: BTreeMap<Position, Vec<String>> = BTreeMap::new();
+        let columns = (sharing::SUBSCRIPTION, "TRUE ORDER BY began_pos, stream");
+        self.each(conn, "subscription", columns, |_, row| {
+            let (began, stream) = sharing::subscription(row)?;
+            found.entry(began).or_default().push(stream);
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// The presences that ended last, oldest first: their keys are still known, and their ends may

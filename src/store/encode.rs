@@ -82,7 +82,7 @@ impl<'a, 'statement> Fields<'a, 'statement> {
         }
     }
 
-    fn position(&mut self) -> rusqlite::Result<Position> {
+    pub(super) fn position(&mut self) -> rusqlite::Result<Position> {
         self.count().map(Position)
     }
 

@@ -41,6 +41,9 @@ impl Merged {
                 | StoreOp::PresenceTold { .. }
                 | StoreOp::Restarted(_)
                 | StoreOp::PeerStatePut(_)
+                | StoreOp::StateSet { .. }
+                | StoreOp::StreamCreate(_)
+                | StoreOp::Subscribed { .. }
                 | StoreOp::Audit(_)
                 | StoreOp::MemberRevoked { .. } => {}
             }

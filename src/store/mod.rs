@@ -53,6 +53,7 @@ mod queue;
 mod reader;
 mod retention;
 mod schema;
+mod sharing;
 mod threads;
 mod trust;
 mod watch;

@@ -45,6 +45,11 @@ impl Item {
                 op: StoreOp::MessageInsert(row),
                 ..
             } => row.nonce.len() + row.ciphertext.len() + 2 * row.target_spec.len(),
+            // Also in the audit entry.
+            Self::Op {
+                op: StoreOp::StateSet { row, .. },
+                ..
+            } => 2 * (row.key.len() + row.value.len()),
             Self::Op { .. } | Self::Query { .. } => 0,
         }
     }
@@ -52,7 +57,9 @@ impl Item {
     /// Whether it counts against [`WAITING_MAX`] rather than [`CHORES_MAX`].
     pub(super) fn is_message(&self) -> bool {
         match self {
-            Self::Op { op, .. } => matches!(op, StoreOp::MessageInsert(_)),
+            Self::Op { op, .. } => {
+                matches!(op, StoreOp::MessageInsert(_) | StoreOp::StateSet { .. })
+            }
             Self::Query { .. } => true,
         }
     }

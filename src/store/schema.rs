@@ -13,7 +13,7 @@ use super::OpenError;
 const APPLICATION_ID: i64 = 0x4846_7374;
 
 /// Migration `n` (counted from 1) leads from version `n - 1` to `n`. Released ones never change.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7, V8];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7, V8, V9];
 
 /// Notes on the choices:
 /// - `presence`: one index on `disconnected_at` finds both what boot wants (NULL) and what
@@ -297,6 +297,34 @@ CREATE TABLE invite (
     revoked_at INTEGER
 ) STRICT;
 CREATE INDEX invite_by_mesh ON invite (mesh_id);
+";
+
+/// Shared state, streams, and who is subscribed. `subscription` goes by where a presence began, as
+/// operations do; it is written when somebody subscribes, and emptied with the end of a presence.
+const V9: &str = "
+CREATE TABLE state (
+    mesh_id TEXT NOT NULL REFERENCES mesh(id),
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    updated_by_name TEXT NOT NULL,
+    updated_by_began INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (mesh_id, key)
+) STRICT;
+CREATE TABLE stream (
+    id TEXT PRIMARY KEY,
+    mesh_id TEXT NOT NULL REFERENCES mesh(id),
+    name TEXT NOT NULL,
+    created_by_name TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    UNIQUE (mesh_id, name)
+) STRICT;
+CREATE TABLE subscription (
+    began_pos INTEGER NOT NULL,
+    stream TEXT NOT NULL,
+    PRIMARY KEY (began_pos, stream)
+) STRICT, WITHOUT ROWID;
 ";
 
 fn known() -> i64 {

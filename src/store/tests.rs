@@ -32,6 +32,7 @@ mod invites;
 mod merging;
 mod moving;
 mod operations;
+mod sharing;
 mod sweeping;
 mod upgrading;
 

@@ -2,7 +2,7 @@
 
 use super::{
     AuditRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
-    PresenceRow, Restart, SentRow,
+    PresenceRow, Restart, SentRow, StateRow, StreamRow, SubscriptionRow,
 };
 use crate::identity::ResumeKey;
 use crate::ids::{Position, PubKey, Seq};
@@ -28,8 +28,14 @@ pub enum BootRow {
     Member(MemberRow),
     /// Saved state of a member given before.
     PeerState(PeerStateRow),
+    /// A key of the shared state of a mesh given before.
+    State(Box<StateRow>),
+    /// A stream of a mesh given before, oldest first.
+    Stream(Box<StreamRow>),
     /// A presence not disconnected: becomes a lease in grace.
     Presence(Box<PresenceRow>),
+    /// What the presence given last is subscribed to.
+    Subscription(SubscriptionRow),
     /// A presence that ended, oldest first.
     Ended(Box<EndedRow>),
     /// A message to many, in the order of their positions.
@@ -75,7 +81,7 @@ pub enum StoreOp {
         /// See [`PresenceRow::cursor`].
         cursor: Position,
     },
-    /// The lease ended: `disconnected_at` of its row, if not set.
+    /// The lease ended: `disconnected_at` of its row, if not set, and its subscriptions.
     PresenceEnd {
         /// See [`PresenceRow::began`].
         began: Position,
@@ -100,6 +106,27 @@ pub enum StoreOp {
     Restarted(Restart),
     /// Insert or replace a member's saved state.
     PeerStatePut(Box<PeerStateRow>),
+    /// Insert or replace a key of the shared state, and append its audit entry.
+    StateSet {
+        /// What it is now.
+        row: Box<StateRow>,
+        /// That it was set.
+        audit: Box<AuditRow>,
+    },
+    /// Insert a stream, unless the mesh has one of that name.
+    StreamCreate(Box<StreamRow>),
+    /// A session subscribed to a stream, or no longer is. The end of its lease ends all of its
+    /// subscriptions.
+    Subscribed {
+        /// See [`PresenceRow::began`].
+        began: Position,
+        /// Presence id.
+        id: String,
+        /// The stream's name.
+        stream: String,
+        /// Whether it is now.
+        subscribed: bool,
+    },
     /// Insert a message; if it is accepted, append to the audit chain that it was sent.
     MessageInsert(Box<MessageRow>),
     /// The message was confirmed by its recipient: `delivered_at`, if not set.

@@ -11,6 +11,9 @@ mod missed;
 mod proving;
 mod restart;
 mod resuming;
+mod sharing;
+mod streaming;
+mod ticking;
 
 use serde_json::{Value, json};
 
@@ -21,7 +24,8 @@ use crate::ids::{ConnId, Position, Seq, Token};
 use crate::input::{Closing, Input};
 use crate::limits::Config;
 use crate::rows::{
-    BootRow, MemberRow, MeshRow, MessageRow, PresenceRow, StoreAnswer, StoreOp, StoreQuery,
+    BootRow, LogRow, MemberRow, MeshRow, MessageRow, PresenceRow, StoreAnswer, StoreOp, StoreQuery,
+    SubscriptionRow,
 };
 use crate::shard::{Place, Shard};
 use crate::time::{Millis, Mono, Now, Wall};

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::attachment::Attachment;
 use crate::effect::Close;
@@ -14,13 +15,16 @@ use crate::rows::{StoreFailure, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::wire::{FieldError, Fields, ParseError, frames};
 
+mod clock;
 pub(crate) mod hook;
 mod moderation;
 mod peers;
 mod receipts;
 pub(crate) mod repeat;
 pub(crate) mod send;
+mod state;
 mod status;
+mod streams;
 
 /// One request of an attached session.
 pub(crate) struct Request<'a> {
@@ -30,6 +34,11 @@ pub(crate) struct Request<'a> {
     pub(crate) fields: &'a Fields<'a>,
     /// What to echo.
     pub(crate) req_id: Option<Cow<'a, str>>,
+}
+
+/// A value that others will read: no deeper and no more broken than they can be expected to.
+fn readable(field: &'static str, raw: &RawValue) -> Result<serde_json::Value, FieldError> {
+    serde_json::from_str(raw.get()).map_err(|_| FieldError::new(field, "readable JSON"))
 }
 
 impl Shard {
@@ -150,17 +159,12 @@ impl Shard {
                 self.list_bans(t, &request);
                 Ok(())
             }
-            // Never `unknown_message_type`: existing session clients stop for good at that.
-            _ => {
-                let kind: String = kind.chars().take(64).collect();
-                self.error(
-                    t,
-                    &request,
-                    "unsupported",
-                    &format!("{kind} is not supported here"),
-                );
-                Ok(())
-            }
+            kind => self
+                .request_of_what_is_shared(t, &request, kind)
+                .unwrap_or_else(|| {
+                    self.unsupported(t, &request, kind);
+                    Ok(())
+                }),
         };
         if let Err(error) = done {
             t.observe(crate::event::Event::SendRefused {
@@ -170,8 +174,63 @@ impl Shard {
         }
     }
 
+    /// Requests of state, streams and the clock; None if it is none of them.
+    fn request_of_what_is_shared(
+        &mut self,
+        t: &mut Turn<'_>,
+        request: &Request<'_>,
+        kind: &str,
+    ) -> Option<Result<(), FieldError>> {
+        let done = match kind {
+            "set_state" => self.set_state(t, request),
+            "get_state" => self.get_state(t, request),
+            "list_state" => {
+                self.list_state(t, request);
+                Ok(())
+            }
+            "create_stream" => self.create_stream(t, request),
+            "subscribe" => self.subscribe(t, request),
+            "unsubscribe" => self.unsubscribe(t, request),
+            "publish" => self.publish_data(t, request),
+            "list_streams" => {
+                self.list_streams(t, request);
+                Ok(())
+            }
+            "set_clock" => {
+                self.set_clock(t, request);
+                Ok(())
+            }
+            "pause_clock" => {
+                self.pause_clock(t, request);
+                Ok(())
+            }
+            "resume_clock" => {
+                self.resume_clock(t, request);
+                Ok(())
+            }
+            "get_clock" => {
+                self.answer_clock(t, request);
+                Ok(())
+            }
+            _ => return None,
+        };
+        Some(done)
+    }
+
+    /// Never `unknown_message_type`: existing session clients stop for good at that.
+    fn unsupported(&mut self, t: &mut Turn<'_>, request: &Request<'_>, kind: &str) {
+        let kind: String = kind.chars().take(64).collect();
+        let message = format!("{kind} is not supported here");
+        self.error(t, request, "unsupported", &message);
+    }
+
     fn invalid(&mut self, t: &mut Turn<'_>, request: &Request<'_>, error: &FieldError) {
         self.error(t, request, "invalid_argument", &error.to_string());
+    }
+
+    /// Refuses what is too many or too large; the limit is in the message.
+    fn over_limit(&mut self, t: &mut Turn<'_>, request: &Request<'_>, message: &str) {
+        self.error(t, request, "limit", message);
     }
 
     /// Answers a request with an error.

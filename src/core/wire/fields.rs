@@ -72,10 +72,14 @@ impl<'a> Fields<'a> {
     }
 
     fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.raw(name).filter(|value| value.get() != "null")
+    }
+
+    /// The field's value as it was sent, `null` too.
+    #[must_use]
+    pub fn raw(&self, name: &str) -> Option<&'a RawValue> {
         let found = self.0.iter().rev().find(|(key, _)| key.0 == name);
-        found
-            .map(|(_, value)| *value)
-            .filter(|value| value.get() != "null")
+        found.map(|(_, value)| *value)
     }
 
     /// Whether the field is there and not null.

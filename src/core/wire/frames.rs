@@ -142,7 +142,8 @@ impl From<Stats> for StatsOut {
     }
 }
 
-fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+/// A number as JavaScript writes it: a whole one without a fraction.
+pub(crate) fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     // 2^53: beyond it a double is no exact integer anyway.
     if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 {
         #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
@@ -353,6 +354,11 @@ pub struct Reply<'a, T: Serialize> {
     /// Echo of the request id.
     #[serde(rename = "_reqId", skip_serializing_if = "Option::is_none")]
     pub req_id: Option<&'a str>,
+}
+
+/// A reply.
+pub fn reply<T: Serialize>(kind: &str, body: T, req_id: Option<&str>) -> Bytes {
+    encode(&Reply { kind, body, req_id })
 }
 
 /// An error frame.

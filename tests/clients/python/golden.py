@@ -27,7 +27,9 @@ PAUSE = 0.06
 LINGER = 0.4
 # Fields that name something of one run. Of ids we learn which of ours stands for which of theirs.
 IDS = {"presenceId", "messageId"}
-TIMES = {"createdAt", "connectedAt", "lastSeenAt", "deliveredAt", "revokedAt"}
+# Of those that are named `id`, only what has the form of a broker's id.
+ID = re.compile(r"[0-9A-Za-z]{32}")
+TIMES = {"createdAt", "connectedAt", "lastSeenAt", "deliveredAt", "revokedAt", "updatedAt", "startedAt", "simTime"}
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -324,6 +326,10 @@ class Flow:
             self.fault(f"{conn}: closed {ours}, wanted {wanted}")
 
 
+def names_id(field, value):
+    return field in IDS or field == "id" and bool(ID.fullmatch(value))
+
+
 def compare(names, theirs, ours, path="", field=""):
     """Yields (path, kind, detail) for all that differs."""
     if theirs == "*":
@@ -342,11 +348,11 @@ def compare(names, theirs, ours, path="", field=""):
             yield f"{path}[]", "other length", f"{json.dumps(ours)[:200]}, recorded {json.dumps(theirs)[:200]}"
         for a, b in zip(theirs, ours):
             yield from compare(names, a, b, f"{path}[]", field)
-    elif isinstance(theirs, str) and isinstance(ours, str) and theirs and field in IDS:
+    elif isinstance(theirs, str) and isinstance(ours, str) and theirs and names_id(field, theirs):
         known = names.ours.get(theirs) or names.prefix(theirs)
         if known != ours if known else not names.learn(theirs, ours):
             yield path, "other value", f"{ours}, which stands for another than {theirs}"
-    elif isinstance(theirs, str) and isinstance(ours, str) and field in TIMES:
+    elif isinstance(theirs, str) and isinstance(ours, str) and theirs and field in TIMES:
         if not ISO.fullmatch(ours):
             yield path, "other value", ours
     elif (wanted := names(theirs)) != ours or type(wanted) is not type(ours):
