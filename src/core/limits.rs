@@ -144,6 +144,67 @@ pub const REPLAY_MAX: usize = 1 << 20;
 /// connection is closed 1013.
 pub const REPLIES_WAITING_MAX: usize = 16_384;
 
+/// Longest text of a record kept on disk only (a memory, a summary, instructions, a result, what a
+/// vault holds), in bytes: as long as a message may be.
+pub const RECORD_TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest list of texts in a request (tags, paths, keys), in bytes of its JSON.
+pub const RECORD_LIST_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of rows in one answer; further ones are left out, and it says so. Twice that (`recall` is
+/// answered twice) is half of [`OUTBOUND_BYTES_MAX`], so that an answer never makes a slow consumer.
+pub const ANSWER_BYTES_MAX: usize = OUTBOUND_BYTES_MAX / 4;
+
+/// Memories of one mesh; a further one gets `limit`.
+pub const MEMORIES_MAX: usize = 10_000;
+
+/// Memories in one answer (protocol.md §20).
+pub const RECALL_ROWS: u32 = 20;
+
+/// Words of one `recall`.
+pub const RECALL_WORDS_MAX: usize = 64;
+
+/// Contexts in the answer of `get_context` (protocol.md §20).
+pub const CONTEXT_ROWS: u32 = 20;
+
+/// Tasks of one mesh; a further one takes the place of the oldest that is done, else gets `limit`.
+pub const TASKS_MAX: usize = 10_000;
+
+/// Tasks in one answer (protocol.md §20).
+pub const TASK_ROWS: u32 = 100;
+
+/// Skills of one mesh; a further one gets `limit`.
+pub const SKILLS_MAX: usize = 1000;
+
+/// API keys of one mesh; a further one takes the place of the oldest that is revoked, else gets
+/// `limit`.
+pub const API_KEYS_MAX: usize = 1000;
+
+/// Entries of one member's vault; a further one gets `limit`.
+pub const VAULT_ENTRIES_MAX: usize = 1000;
+
+/// Keys of one `vault_get`.
+pub const VAULT_KEYS_MAX: usize = 64;
+
+/// Webhooks of one mesh, also those deleted, whose names stay taken; a further one gets `limit`.
+pub const WEBHOOKS_MAX: usize = 1000;
+
+/// Rows of any other list in one answer.
+pub const LIST_ROWS: u32 = 1000;
+
+/// Entries in one answer of `audit_query`; who asks for more gets so many.
+pub const AUDIT_ROWS_MAX: u32 = 500;
+
+/// Latest entries among which `audit_query` looks for those of one type.
+pub const AUDIT_REACH: usize = 100_000;
+
+/// Largest content of a peer's file, or listing, that is passed on, in bytes; half of
+/// [`OUTBOUND_BYTES_MAX`], so that it never makes a slow consumer by itself.
+pub const RELAY_BYTES_MAX: usize = OUTBOUND_BYTES_MAX / 2;
+
+const _: () = assert!(2 * ANSWER_BYTES_MAX <= OUTBOUND_BYTES_MAX / 2);
+// One row always fits: a text whose every byte is escaped takes six times the room.
+const _: () = assert!(6 * RECORD_TEXT_BYTES_MAX < OUTBOUND_BYTES_MAX / 2);
 const _: () = assert!(MAILBOX_LOAD_ROWS as usize <= MAILBOX_MESSAGES_MAX);
 const _: () = assert!(OUTBOX_BYTES_MAX < OUTBOUND_BYTES_MAX);
 const _: () = assert!(CONFLICT_ANSWER.0 < CONFLICT_WINDOW.0);

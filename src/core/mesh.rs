@@ -57,6 +57,8 @@ pub(crate) struct Mesh {
     pub(crate) streams: Option<Box<Streams>>,
     /// Its simulation clock, once somebody has set one.
     pub(crate) clock: Option<Box<Clock>>,
+    /// Whether its audit log is being verified.
+    pub(crate) verifying: bool,
     /// How many mailboxes there may be before the outdated are looked for.
     mailboxes_swept: usize,
 }
@@ -86,6 +88,7 @@ impl Mesh {
             state: None,
             streams: None,
             clock: None,
+            verifying: false,
             mailboxes_swept: MAILBOXES_FEW,
         };
         mesh.update(row);

@@ -59,6 +59,20 @@ impl Mint {
         id.iter().map(|&byte| char::from(byte)).collect()
     }
 
+    /// A new id of a record: as [`Self::presence_id`].
+    #[must_use]
+    pub fn record_id(&mut self) -> String {
+        self.presence_id()
+    }
+
+    /// 256 bits that nobody can guess.
+    #[must_use]
+    pub fn secret(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+
     /// A new UUID of version 4, lower case with hyphens.
     #[must_use]
     pub fn uuid_v4(&mut self) -> String {

@@ -93,7 +93,7 @@ impl Shard {
         let member = self.mesh(mesh).and_then(|m| m.by_key.get(&key).copied());
         let rows = match result {
             Ok(StoreAnswer::Mailbox { rows, more }) => Some((rows, more)),
-            Ok(StoreAnswer::Message(_)) | Err(_) => None,
+            Ok(StoreAnswer::Message(_) | StoreAnswer::Records(_)) | Err(_) => None,
         };
         let loaded = rows.map(|(rows, more)| {
             let last = rows.last().map(|row| row.seq);

@@ -66,6 +66,14 @@ impl Replies {
         }
     }
 
+    /// There is no answer to come with `token` after all.
+    pub(crate) fn forgo(&mut self, token: Token) {
+        if let Some(queue) = &mut self.0 {
+            let waits = |reply: &Reply| matches!(reply, Reply::Waiting(other) if *other == token);
+            queue.replies.retain(|reply| !waits(reply));
+        }
+    }
+
     /// The next answer that may be written.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
         let queue = self.0.as_mut()?;

@@ -5,11 +5,18 @@ use crate::ids::{Position, PubKey, Seq};
 use crate::mint::MessageId;
 use crate::time::{Millis, Wall};
 
+mod kept;
 mod ops;
+mod records;
 mod restart;
 mod shared;
 
+pub use kept::{
+    ApiKey, AuditEntry, AuditPage, Chain, Context, Memory, Revoked, Skill, Tally, Task, TaskStatus,
+    VaultEntry, Webhook,
+};
 pub use ops::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, Told};
+pub use records::{RecordAnswer, RecordAsk, RecordQuery};
 pub use restart::Restart;
 pub use shared::{StateRow, StreamRow, SubscriptionRow};
 

@@ -80,6 +80,8 @@ pub(crate) enum Waiting {
     Left(MeshIx),
     /// A mailbox that is read back.
     Mailbox(MeshIx, PubKey),
+    /// Something of what a mesh keeps on disk only.
+    Records(Box<crate::verbs::records::Asked>),
     /// `message_status`.
     MessageStatus {
         asker: PeerHandle,
@@ -358,7 +360,12 @@ impl Shard {
             // Presence goes on when the disk does not: a failure holds back no news.
             Some(Waiting::Joined { slot, order }) => self.joined(t, slot, order),
             Some(Waiting::Left(mesh)) => self.left(t, mesh, token),
-            Some(Waiting::Mailbox(..) | Waiting::MessageStatus { .. } | Waiting::Repeat(_))
+            Some(
+                Waiting::Mailbox(..)
+                | Waiting::MessageStatus { .. }
+                | Waiting::Records(_)
+                | Waiting::Repeat(_),
+            )
             | None => {}
         }
     }
@@ -384,6 +391,7 @@ impl Shard {
             }) => {
                 self.message_status_answered(t, token, (asker, asked, req_id), result);
             }
+            Some(Waiting::Records(asked)) => self.records_answered(t, token, *asked, result),
             Some(Waiting::Repeat(doubted)) => self.repeat_answered(t, token, doubted, result),
             Some(
                 Waiting::Send(_)

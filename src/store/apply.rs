@@ -374,6 +374,7 @@ pub(super) fn answer(conn: &Connection, query: &StoreQuery) -> rusqlite::Result<
                 .optional()?;
             Ok(StoreAnswer::Message(row.map(Box::new)))
         }
+        StoreQuery::Records(query) => super::records::answer(conn, query).map(StoreAnswer::Records),
     }
 }
 

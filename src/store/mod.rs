@@ -51,6 +51,7 @@ mod open;
 mod place;
 mod queue;
 mod reader;
+mod records;
 mod retention;
 mod schema;
 mod sharing;
@@ -147,7 +148,7 @@ impl Store {
             watch::spawn(Arc::clone(&shared), stop)?,
             reader::spawn(lookups, Arc::clone(&shared), requests)?,
             checkpoint::spawn(checkpoints, Arc::clone(&shared))?,
-            writer::spawn(conn, Arc::clone(&shared))?,
+            writer::spawn(conn, Arc::clone(&shared), reader.clone())?,
         ];
         Ok(Self {
             shared,
@@ -288,21 +289,15 @@ impl StoreClient {
     /// Asks; [`Completion::Answered`] follows.
     pub fn query(&self, query: StoreQuery, token: Token) {
         match query {
-            StoreQuery::Mailbox { .. } | StoreQuery::Sent { .. } => {
+            StoreQuery::Mailbox { .. } | StoreQuery::Sent { .. } | StoreQuery::Records(_) => {
                 self.shared.submit(self.shard, Item::Query { query, token });
             }
             StoreQuery::Message { seq } => {
-                if let Err(failure) = self.shared.counters.admit_lookup() {
-                    return self.refuse(token, failure);
-                }
-                let request = reader::Request::Message {
-                    shard: self.shard,
-                    seq,
-                    token,
-                };
-                if self.reader.send(request).is_err() {
-                    self.shared.counters.lookup_done();
-                    self.refuse(token, StoreFailure::Io);
+                let (whose, lookup) = ((self.shard, token), reader::Lookup::Message(seq));
+                if let Err((token, failure)) =
+                    reader::ask(&self.reader, &self.shared, whose, lookup)
+                {
+                    self.refuse(token, failure);
                 }
             }
         }

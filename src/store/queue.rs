@@ -37,8 +37,8 @@ impl Item {
         }
     }
 
-    /// Bytes of a message that its sender may make as many as he likes; the target is also in
-    /// the audit entry.
+    /// Bytes of a message, or of a record, that its sender may make as many as he likes; the target
+    /// of a message is also in the audit entry.
     pub(super) fn body_bytes(&self) -> usize {
         match self {
             Self::Op {
@@ -50,8 +50,23 @@ impl Item {
                 op: StoreOp::StateSet { row, .. },
                 ..
             } => 2 * (row.key.len() + row.value.len()),
+            Self::Query {
+                query: StoreQuery::Records(query),
+                ..
+            } => query.ask.body_bytes(),
             Self::Op { .. } | Self::Query { .. } => 0,
         }
+    }
+
+    /// Whether the reader may answer it, once everything before it is committed.
+    pub(super) fn is_lookup(&self) -> bool {
+        matches!(
+            self,
+            Self::Query {
+                query: StoreQuery::Records(query),
+                ..
+            } if query.ask.only_reads()
+        )
     }
 
     /// Whether it counts against [`WAITING_MAX`] rather than [`CHORES_MAX`].

@@ -32,6 +32,7 @@ mod invites;
 mod merging;
 mod moving;
 mod operations;
+mod records;
 mod sharing;
 mod sweeping;
 mod upgrading;
@@ -69,7 +70,10 @@ pub(super) fn fail_if_told(conn: &Connection, query: &StoreQuery) -> rusqlite::R
             conn.execute_batch("ROLLBACK")?;
             Err(sqlite_error(rusqlite::ffi::SQLITE_IOERR_READ))
         }
-        StoreQuery::Mailbox { .. } | StoreQuery::Message { .. } | StoreQuery::Sent { .. } => Ok(()),
+        StoreQuery::Mailbox { .. }
+        | StoreQuery::Message { .. }
+        | StoreQuery::Sent { .. }
+        | StoreQuery::Records(_) => Ok(()),
     }
 }
 

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -22,8 +22,8 @@ use super::lanes::{Entry, Lanes};
 use super::merge::Merged;
 use super::queue::{Inbox, Item, Job, Shared};
 use super::retention::{Step, Sweep};
-use super::{Completion, apply, threads};
-use crate::core::rows::{StoreFailure, StoreOp};
+use super::{Completion, apply, reader, threads};
+use crate::core::rows::{StoreFailure, StoreOp, StoreQuery};
 
 mod failing;
 
@@ -40,10 +40,15 @@ pub(super) fn count_wal(conn: &mut Connection, shared: &Arc<Shared>) -> rusqlite
     }))
 }
 
-pub(super) fn spawn(conn: Connection, shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
+pub(super) fn spawn(
+    conn: Connection,
+    shared: Arc<Shared>,
+    reader: mpsc::Sender<reader::Request>,
+) -> io::Result<JoinHandle<()>> {
     let held = Arc::clone(&shared);
     let writer = Writer {
         shared,
+        reader,
         conn,
         lanes: Lanes::default(),
         jobs: VecDeque::new(),
@@ -58,6 +63,8 @@ pub(super) fn spawn(conn: Connection, shared: Arc<Shared>) -> io::Result<JoinHan
 
 struct Writer {
     shared: Arc<Shared>,
+    /// Answers what only reads, behind the commit of what came before it.
+    reader: mpsc::Sender<reader::Request>,
     conn: Connection,
     lanes: Lanes,
     jobs: VecDeque<Job>,
@@ -170,7 +177,7 @@ impl Writer {
         let batch = self.lanes.next_batch();
         let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&batch)));
         match attempt {
-            Ok(Ok(replies)) => self.committed(&batch, replies),
+            Ok(Ok(replies)) => self.committed(batch, replies),
             Ok(Err(failure)) => {
                 self.roll_back();
                 self.lanes.put_back(batch);
@@ -200,6 +207,7 @@ impl Writer {
         let mut undelivered = 0;
         for Entry { shard, item } in batch {
             let reply = match item {
+                Item::Query { .. } if item.is_lookup() => None,
                 Item::Query { query, token } => {
                     let answer = apply::answer(conn, query);
                     Some(Completion::Answered {
@@ -226,13 +234,13 @@ impl Writer {
         Ok((replies, undelivered))
     }
 
-    fn committed(&mut self, batch: &[Entry], (replies, undelivered): (Vec<Reply>, i64)) {
+    fn committed(&mut self, batch: Vec<Entry>, (replies, undelivered): (Vec<Reply>, i64)) {
         self.chains.keep();
         let counters = &self.shared.counters;
         counters.commits.fetch_add(1, Ordering::Relaxed);
         let count = u64::try_from(batch.len()).unwrap_or(0);
         counters.committed_ops.fetch_add(count, Ordering::Relaxed);
-        for entry in batch {
+        for entry in &batch {
             self.shared.counters.release(&entry.item);
         }
         self.count_undelivered(undelivered);
@@ -241,6 +249,31 @@ impl Writer {
             self.recovered();
         }
         self.deliver(replies);
+        self.hand_over(batch);
+    }
+
+    /// What only reads goes to the reader, which sees what has just been committed.
+    fn hand_over(&self, batch: Vec<Entry>) {
+        for Entry { shard, item } in batch.into_iter().filter(|entry| entry.item.is_lookup()) {
+            let Item::Query {
+                query: StoreQuery::Records(query),
+                token,
+            } = item
+            else {
+                continue;
+            };
+            let shard = u16::try_from(shard).unwrap_or(u16::MAX);
+            if let Err((token, failure)) = reader::ask(
+                &self.reader,
+                &self.shared,
+                (shard, token),
+                reader::Lookup::Records(query),
+            ) {
+                let result = Err(failure);
+                let refusal = Completion::Answered { token, result };
+                self.shared.deliver(shard, vec![refusal]);
+            }
+        }
     }
 
     /// By shard, in order.

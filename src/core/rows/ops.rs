@@ -2,7 +2,7 @@
 
 use super::{
     AuditRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
-    PresenceRow, Restart, SentRow, StateRow, StreamRow, SubscriptionRow,
+    PresenceRow, RecordAnswer, RecordQuery, Restart, SentRow, StateRow, StreamRow, SubscriptionRow,
 };
 use crate::identity::ResumeKey;
 use crate::ids::{Position, PubKey, Seq};
@@ -191,6 +191,9 @@ pub enum StoreQuery {
         /// The sender's own id for it.
         client_message_id: String,
     },
+    /// Something of what a mesh keeps on disk only. Answered after every operation given before it
+    /// has been committed; what it writes is durable by then.
+    Records(Box<RecordQuery>),
 }
 
 /// The store's answer to a [`StoreQuery`].
@@ -205,6 +208,8 @@ pub enum StoreAnswer {
     },
     /// For [`StoreQuery::Message`] and [`StoreQuery::Sent`].
     Message(Option<Box<MessageRow>>),
+    /// For [`StoreQuery::Records`].
+    Records(RecordAnswer),
 }
 
 /// Why the store refused an operation; the text is shown to the sender.

@@ -9,6 +9,7 @@ mod delivery;
 mod lease_table;
 mod missed;
 mod proving;
+mod records;
 mod restart;
 mod resuming;
 mod sharing;

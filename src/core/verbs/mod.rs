@@ -15,11 +15,13 @@ use crate::rows::{StoreFailure, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::wire::{FieldError, Fields, ParseError, frames};
 
+mod absent;
 mod clock;
 pub(crate) mod hook;
 mod moderation;
 mod peers;
 mod receipts;
+pub(crate) mod records;
 pub(crate) mod repeat;
 pub(crate) mod send;
 mod state;
@@ -159,12 +161,7 @@ impl Shard {
                 self.list_bans(t, &request);
                 Ok(())
             }
-            kind => self
-                .request_of_what_is_shared(t, &request, kind)
-                .unwrap_or_else(|| {
-                    self.unsupported(t, &request, kind);
-                    Ok(())
-                }),
+            _ => self.further_request(t, &request, kind),
         };
         if let Err(error) = done {
             t.observe(crate::event::Event::SendRefused {
@@ -172,6 +169,29 @@ impl Shard {
             });
             self.invalid(t, &request, &error);
         }
+    }
+
+    /// What a mesh shares, what is kept on disk only, what is not here, and what nobody knows.
+    fn further_request(
+        &mut self,
+        t: &mut Turn<'_>,
+        request: &Request<'_>,
+        kind: &str,
+    ) -> Result<(), FieldError> {
+        if let Some(done) = self.request_of_what_is_shared(t, request, kind) {
+            return done;
+        }
+        if let Some(done) = self.record_request(t, request, kind) {
+            return done;
+        }
+        if let Some(done) = self.absent_request(t, request, kind) {
+            return done;
+        }
+        // Never `unknown_message_type`: existing session clients stop for good at that.
+        let kind: String = kind.chars().take(64).collect();
+        let message = format!("{kind} is not supported here");
+        self.error(t, request, "unsupported", &message);
+        Ok(())
     }
 
     /// Requests of state, streams and the clock; None if it is none of them.
@@ -215,13 +235,6 @@ impl Shard {
             _ => return None,
         };
         Some(done)
-    }
-
-    /// Never `unknown_message_type`: existing session clients stop for good at that.
-    fn unsupported(&mut self, t: &mut Turn<'_>, request: &Request<'_>, kind: &str) {
-        let kind: String = kind.chars().take(64).collect();
-        let message = format!("{kind} is not supported here");
-        self.error(t, request, "unsupported", &message);
     }
 
     fn invalid(&mut self, t: &mut Turn<'_>, request: &Request<'_>, error: &FieldError) {

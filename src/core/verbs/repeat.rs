@@ -61,7 +61,9 @@ impl Shard {
                 t.observe(Event::SendRepeated);
                 accepted(&id, &row)
             }
-            Ok(StoreAnswer::Message(None) | StoreAnswer::Mailbox { .. }) => {
+            Ok(
+                StoreAnswer::Message(None) | StoreAnswer::Mailbox { .. } | StoreAnswer::Records(_),
+            ) => {
                 // The first attempt was refused by the disk, or is older than what is kept.
                 self.repeats.forget(hash);
                 t.observe(Event::SendRefused { reason: "storage" });

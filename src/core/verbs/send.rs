@@ -339,6 +339,32 @@ impl Shard {
             return;
         };
         online.replies.fill(token, frame);
+        self.write_replies(t, asker);
+    }
+
+    /// As [`Self::fill_reply`]; without a frame, the place in the line is given up.
+    pub(crate) fn fill_or_forgo(
+        &mut self,
+        t: &mut Turn<'_>,
+        asker: PeerHandle,
+        token: Token,
+        frame: Option<bytes::Bytes>,
+    ) {
+        if let Some(frame) = frame {
+            return self.fill_reply(t, asker, token, frame);
+        }
+        let peer = self.peers.get_mut(asker);
+        if let Some(online) = peer.and_then(PeerConn::online_mut) {
+            online.replies.forgo(token);
+        }
+        self.write_replies(t, asker);
+    }
+
+    fn write_replies(&mut self, t: &mut Turn<'_>, asker: PeerHandle) {
+        let peer = self.peers.get_mut(asker);
+        let Some(online) = peer.and_then(PeerConn::online_mut) else {
+            return;
+        };
         while let Some(frame) = online.replies.next() {
             t.send(online.conn, frame);
         }

@@ -123,6 +123,19 @@ impl<'a> Fields<'a> {
         Ok(Some(text))
     }
 
+    /// An optional list of strings, of at most `max` bytes of JSON.
+    ///
+    /// # Errors
+    /// If it is there and something else, or longer.
+    pub fn list(&self, field: &'static str, max: usize) -> Result<Option<Vec<String>>, FieldError> {
+        match self.get(field) {
+            Some(list) if list.get().len() > max => {
+                Err(FieldError::new(field, format!("at most {max} bytes long")))
+            }
+            Some(_) | None => self.json(field, "a list of strings"),
+        }
+    }
+
     /// An optional string of at most `max` bytes.
     ///
     /// # Errors

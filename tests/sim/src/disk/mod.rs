@@ -219,7 +219,10 @@ impl Disk {
                 match item {
                     // Confirmations may wait among what is kept: mail is not read meanwhile.
                     Item::Query {
-                        query: StoreQuery::Mailbox { .. } | StoreQuery::Sent { .. },
+                        query:
+                            StoreQuery::Mailbox { .. }
+                            | StoreQuery::Sent { .. }
+                            | StoreQuery::Records(_),
                         token,
                     } => replies.push((shard, Reply::Answered(token, Err(failure)))),
                     Item::Query {

@@ -7,7 +7,8 @@ use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::limits::LogLimits;
 use holdfast_core::rows::{
     BootRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
-    PresenceRow, Restart, SentRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, Told,
+    PresenceRow, RecordAnswer, Restart, SentRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery,
+    Told,
 };
 use holdfast_core::time::Wall;
 
@@ -243,6 +244,8 @@ impl Tables {
                 });
                 StoreAnswer::Message(named.cloned().map(Box::new))
             }
+            // No model of these tables: as if nothing were in them.
+            StoreQuery::Records(_) => StoreAnswer::Records(RecordAnswer::Missing),
         }
     }
 

@@ -7,7 +7,8 @@ use holdfast_core::ids::{ConnId, PubKey, Seq, Token};
 use holdfast_core::input::Input;
 use holdfast_core::limits::Config;
 use holdfast_core::rows::{
-    BootRow, Group, MemberRow, MeshRow, MessageRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery,
+    BootRow, Group, MemberRow, MeshRow, MessageRow, RecordAnswer, StoreAnswer, StoreFailure,
+    StoreOp, StoreQuery,
 };
 use holdfast_core::shard::{Place, Shard};
 use holdfast_core::time::{Millis, Mono, Now, Wall};
@@ -138,6 +139,8 @@ impl Store {
                 });
                 StoreAnswer::Message(named.cloned().map(Box::new))
             }
+            // No model of these tables: as if nothing were in them.
+            StoreQuery::Records(_) => StoreAnswer::Records(RecordAnswer::Missing),
             StoreQuery::Mailbox {
                 mesh_id,
                 target,

@@ -1,0 +1,264 @@
+//! What a mesh keeps on disk only (protocol.md §17, §19, §20): one file per family.
+//!
+//! A request is checked and bounded here, goes to the store as one typed question, and waits in the
+//! line of its connection until that is answered; what it wrote is durable by then. Nothing of it
+//! is kept in memory.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
+
+use bytes::Bytes;
+
+use crate::ids::{PeerHandle, Token};
+use crate::limits::{ANSWER_BYTES_MAX, NAME_BYTES_MAX, RECORD_LIST_BYTES_MAX};
+use crate::rows::{RecordAsk, RecordQuery, StoreAnswer, StoreFailure, StoreQuery};
+use crate::shard::{Shard, Turn, Waiting};
+use crate::verbs::Request;
+use crate::wire::{FieldError, Fields, frames};
+
+mod api_keys;
+mod audit;
+mod contexts;
+mod memories;
+mod mesh_info;
+mod skills;
+mod tasks;
+mod vault;
+mod webhooks;
+
+/// A request that waits for the store.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    asker: PeerHandle,
+    req_id: Option<Box<str>>,
+    then: Then,
+}
+
+/// What is to be made of the store's answer.
+#[derive(Debug)]
+enum Then {
+    Memory(memories::Then),
+    Context(contexts::Then),
+    Task(tasks::Then),
+    MeshInfo,
+    Skill(skills::Then),
+    ApiKey(Box<api_keys::Then>),
+    Vault(vault::Then),
+    Webhook(webhooks::Then),
+    Audit(audit::Then),
+}
+
+/// Whose answer it is, while it is made.
+struct Asker<'a> {
+    handle: PeerHandle,
+    req_id: Option<&'a str>,
+}
+
+impl Asker<'_> {
+    fn reply<T: Serialize>(&self, kind: &str, body: T) -> Bytes {
+        let req_id = self.req_id;
+        frames::encode(&frames::Reply { kind, body, req_id })
+    }
+
+    fn error(&self, code: &str, message: &str) -> Bytes {
+        frames::error(code, message, self.req_id)
+    }
+
+    /// The mesh has as many as it may have.
+    fn full(&self, max: usize, what: &str) -> Bytes {
+        self.error("limit", &format!("a mesh may have at most {max} {what}"))
+    }
+}
+
+/// Who asks, as rows have it.
+struct Who {
+    member_id: String,
+    /// The member's name, whatever its session goes by.
+    name: String,
+    presence_id: String,
+}
+
+impl Shard {
+    /// Carries out a request of these families; None if it is of another.
+    pub(crate) fn record_request(
+        &mut self,
+        t: &mut Turn<'_>,
+        request: &Request<'_>,
+        kind: &str,
+    ) -> Option<Result<(), FieldError>> {
+        let done = |()| Ok(());
+        Some(match kind {
+            "remember" => self.remember(t, request),
+            "recall" => self.recall_memories(t, request),
+            "forget" => self.forget(t, request),
+            "share_context" => self.share_context(t, request),
+            "get_context" => self.get_context(t, request),
+            "list_contexts" => done(self.list_contexts(t, request)),
+            "create_task" => self.create_task(t, request),
+            "claim_task" => self.claim_task(t, request),
+            "complete_task" => self.complete_task(t, request),
+            "list_tasks" => self.list_tasks(t, request),
+            "mesh_info" => done(self.mesh_info(t, request)),
+            "share_skill" => self.share_skill(t, request),
+            "get_skill" => self.get_skill(t, request),
+            "list_skills" => self.list_skills(t, request),
+            "remove_skill" => self.remove_skill(t, request),
+            "apikey_create" => done(self.apikey_create(t, request)),
+            "apikey_list" => done(self.apikey_list(t, request)),
+            "apikey_revoke" => done(self.apikey_revoke(t, request)),
+            "vault_set" => self.vault_set(t, request),
+            "vault_list" => done(self.vault_list(t, request)),
+            "vault_get" => self.vault_get(t, request),
+            "vault_delete" => self.vault_delete(t, request),
+            "create_webhook" => self.create_webhook(t, request),
+            "list_webhooks" => done(self.list_webhooks(t, request)),
+            "delete_webhook" => self.delete_webhook(t, request),
+            "audit_query" => self.audit_query(t, request),
+            "audit_verify" => done(self.audit_verify(t, request)),
+            _ => return None,
+        })
+    }
+
+    /// Asks the store; the answer follows. With `then` goes what is to be made of it.
+    fn ask_records(&mut self, t: &mut Turn<'_>, request: &Request<'_>, ask: RecordAsk, then: Then) {
+        let token = self.next_token();
+        let Some(asker) = self.wait_in_line(t, request.slot, token) else {
+            return;
+        };
+        // Closed for being slow: nobody waits, and nothing must be done on its behalf.
+        let mesh = self.peers.get(asker).and_then(|peer| self.mesh(peer.mesh));
+        let Some(mesh_id) = mesh.map(|mesh| mesh.id.to_string()) else {
+            return;
+        };
+        let asked = Asked {
+            asker,
+            req_id: request.req_id.as_deref().map(Into::into),
+            then,
+        };
+        let query = StoreQuery::Records(Box::new(RecordQuery { mesh_id, ask }));
+        self.query(t, token, query, Waiting::Records(Box::new(asked)));
+    }
+
+    /// The store answered.
+    pub(crate) fn records_answered(
+        &mut self,
+        t: &mut Turn<'_>,
+        token: Token,
+        asked: Asked,
+        result: Result<StoreAnswer, StoreFailure>,
+    ) {
+        let Asked {
+            asker,
+            req_id,
+            then,
+        } = asked;
+        let req_id = req_id.as_deref();
+        let handle = asker;
+        let by = &Asker { handle, req_id };
+        let answer = match result {
+            Ok(StoreAnswer::Records(answer)) => Ok(answer),
+            Ok(StoreAnswer::Mailbox { .. } | StoreAnswer::Message(_)) => Err(StoreFailure::Io),
+            Err(failure) => Err(failure),
+        };
+        // What came of it is in effect even if whoever asked for it has gone.
+        let frame = match (then, answer) {
+            (Then::Memory(then), answer) => {
+                return self.memory_answered(t, token, by, (then, answer));
+            }
+            (Then::Audit(then), answer) => self.audit_answered(by, then, answer),
+            (_, Err(failure)) => Some(by.error("storage", &failure.to_string())),
+            (Then::Context(then), Ok(answer)) => self.context_answered(t, by, then, answer),
+            (Then::Task(then), Ok(answer)) => tasks::answered(by, then, answer),
+            (Then::MeshInfo, Ok(answer)) => self.mesh_info_answered(by, &answer),
+            (Then::Skill(then), Ok(answer)) => skills::answered(by, then, answer),
+            (Then::ApiKey(then), Ok(answer)) => api_keys::answered(by, *then, answer),
+            (Then::Vault(then), Ok(answer)) => vault::answered(by, then, answer),
+            (Then::Webhook(then), Ok(answer)) => webhooks::answered(by, then, answer),
+        };
+        let frame = frame.unwrap_or_else(|| by.error("storage", &StoreFailure::Io.to_string()));
+        self.fill_reply(t, asker, token, frame);
+    }
+
+    fn who(&self, slot: u32) -> Option<Who> {
+        let peer = self.peers.get_slot(slot)?;
+        let member = self.member(peer.member)?;
+        Some(Who {
+            member_id: member.id.to_string(),
+            name: member.name.to_string(),
+            presence_id: peer.presence_id().to_owned(),
+        })
+    }
+}
+
+/// Rows under their name, as many as fit into an answer.
+struct Listed {
+    name: &'static str,
+    rows: Vec<Box<RawValue>>,
+    truncated: bool,
+}
+
+impl Listed {
+    fn new<T: Serialize>(name: &'static str, rows: impl IntoIterator<Item = T>) -> Self {
+        let mut listed = Self {
+            name,
+            rows: Vec::new(),
+            truncated: false,
+        };
+        let mut bytes = 0;
+        for row in rows {
+            // Our own structs cannot fail to be encoded.
+            let Ok(row) = to_raw_value(&row) else {
+                continue;
+            };
+            bytes += row.get().len();
+            if bytes > ANSWER_BYTES_MAX && !listed.rows.is_empty() {
+                listed.truncated = true;
+                break;
+            }
+            listed.rows.push(row);
+        }
+        listed
+    }
+}
+
+impl Serialize for Listed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry(self.name, &self.rows)?;
+        // An addition: who does not know it takes what there is for all.
+        if self.truncated {
+            map.serialize_entry("truncated", &true)?;
+        }
+        map.end()
+    }
+}
+
+/// A required text that is not empty.
+fn name<'a>(
+    fields: &Fields<'a>,
+    field: &'static str,
+) -> Result<std::borrow::Cow<'a, str>, FieldError> {
+    let name = fields.str(field, NAME_BYTES_MAX)?;
+    if name.is_empty() {
+        return Err(FieldError::new(field, "not empty"));
+    }
+    Ok(name)
+}
+
+/// An optional text.
+fn optional(
+    fields: &Fields<'_>,
+    field: &'static str,
+    max: usize,
+) -> Result<Option<String>, FieldError> {
+    let text = fields.opt_str(field, max)?;
+    Ok(text.map(std::borrow::Cow::into_owned))
+}
+
+/// A list of texts; none is an empty one.
+fn list(fields: &Fields<'_>, field: &'static str) -> Result<Vec<String>, FieldError> {
+    Ok(fields
+        .list(field, RECORD_LIST_BYTES_MAX)?
+        .unwrap_or_default())
+}
