@@ -11,6 +11,7 @@ import asyncio
 import json
 import pathlib
 import re
+import sqlite3
 import sys
 
 from nacl.exceptions import BadSignatureError
@@ -27,9 +28,12 @@ PAUSE = 0.06
 LINGER = 0.4
 # Fields that name something of one run. Of ids we learn which of ours stands for which of theirs.
 IDS = {"presenceId", "messageId"}
-# Of those that are named `id`, only what has the form of a broker's id.
-ID = re.compile(r"[0-9A-Za-z]{32}")
-TIMES = {"createdAt", "connectedAt", "lastSeenAt", "deliveredAt", "revokedAt", "updatedAt", "startedAt", "simTime"}
+TIMES = {
+    "createdAt", "connectedAt", "lastSeenAt", "deliveredAt", "revokedAt", "updatedAt", "startedAt",
+    "simTime", "rememberedAt",
+}
+# Frames in which `id` is an id that the broker made.
+MADE = {"stream_created", "stream_list", "memory_stored", "memory_results", "task_created", "task_list"}
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -227,6 +231,8 @@ class Flow:
             g = event["grants"]
             of, peer = (self.given["members"][g[k]] for k in ("member", "peer"))
             self.world.holdfast("member", "grants", of["memberId"], "--peer", peer["pubkey"], "--caps", ",".join(g["caps"]))
+        elif "tamper" in event:
+            self.tamper(event["tamper"])
         elif "note" in event:
             conn, how = event["note"].split(": client ")
             self.left.add(conn)
@@ -234,6 +240,17 @@ class Flow:
                 await (self.conns[conn].rst() if how == "RST" else self.conns[conn].close())
         else:
             await self.say(event)
+
+    def tamper(self, event_type):
+        """Changes an entry of the audit log behind the broker's back."""
+        database = sqlite3.connect(self.world.db, timeout=10)
+        changed = database.execute(
+            "UPDATE audit_log SET payload = '{}' WHERE mesh_id = ? AND event_type = ?",
+            (self.given["meshId"], event_type)).rowcount
+        database.commit()
+        database.close()
+        if changed != 1:
+            self.fault(f"{changed} entries to tamper with")
 
     async def say(self, event):
         try:
@@ -299,7 +316,8 @@ class Flow:
             self.expected[conn] = []  # from here on nothing would be in its place
             self.compared[conn] = 1 << 30
             return
-        for path, kind, detail in compare(self.names, theirs, ours):
+        ids = IDS | {"id"} if theirs["type"] in MADE else IDS
+        for path, kind, detail in compare(self.names, ids, theirs, ours):
             if not self.differences.field(self.name, conn, frame, path, kind):
                 self.fault(f"{conn}: {frame}: {kind} {path}: {detail}")
 
@@ -326,11 +344,7 @@ class Flow:
             self.fault(f"{conn}: closed {ours}, wanted {wanted}")
 
 
-def names_id(field, value):
-    return field in IDS or field == "id" and bool(ID.fullmatch(value))
-
-
-def compare(names, theirs, ours, path="", field=""):
+def compare(names, ids, theirs, ours, path="", field=""):
     """Yields (path, kind, detail) for all that differs."""
     if theirs == "*":
         return
@@ -342,13 +356,13 @@ def compare(names, theirs, ours, path="", field=""):
             elif key not in theirs:
                 yield below, "added field", json.dumps(ours[key])
             else:
-                yield from compare(names, theirs[key], ours[key], below, key)
+                yield from compare(names, ids, theirs[key], ours[key], below, key)
     elif isinstance(theirs, list) and isinstance(ours, list):
         if len(theirs) != len(ours):
             yield f"{path}[]", "other length", f"{json.dumps(ours)[:200]}, recorded {json.dumps(theirs)[:200]}"
         for a, b in zip(theirs, ours):
-            yield from compare(names, a, b, f"{path}[]", field)
-    elif isinstance(theirs, str) and isinstance(ours, str) and theirs and names_id(field, theirs):
+            yield from compare(names, ids, a, b, f"{path}[]", field)
+    elif isinstance(theirs, str) and isinstance(ours, str) and theirs and field in ids:
         known = names.ours.get(theirs) or names.prefix(theirs)
         if known != ours if known else not names.learn(theirs, ours):
             yield path, "other value", f"{ours}, which stands for another than {theirs}"
