@@ -3,6 +3,7 @@
 //! Owns what is typed and what is printed. Must not: decide anything about sessions or write to
 //! the database itself; changes go through `crate::admin`, the broker through `crate::shell`.
 
+mod audit;
 mod client_config;
 #[cfg(feature = "client")]
 mod demo;
@@ -74,6 +75,7 @@ enum Command {
     Invite(invite::Invite),
     ClientConfig(client_config::ClientConfig),
     Peers(peers::Peers),
+    Audit(audit::Audit),
     Doctor(doctor::Doctor),
     #[cfg(feature = "client")]
     Demo(demo::Demo),
@@ -175,6 +177,7 @@ impl Command {
             Self::Invite(command) => command.run(out),
             Self::ClientConfig(command) => command.run(out),
             Self::Peers(command) => command.run(out),
+            Self::Audit(command) => command.run(out),
             Self::Doctor(command) => command.run(out),
             #[cfg(feature = "client")]
             Self::Demo(command) => command.run(out),

@@ -242,6 +242,11 @@ pub struct AdminStore {
     runner: Arc<dyn RunJob>,
 }
 
+/// By id, else by slug.
+pub(super) fn find_mesh(conn: &Connection, mesh: &str) -> Result<MeshRow, AdminError> {
+    meshes::get(conn, mesh)
+}
+
 impl AdminStore {
     pub(super) fn new(runner: Arc<dyn RunJob>) -> Self {
         Self { runner }

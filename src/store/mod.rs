@@ -57,6 +57,7 @@ mod schema;
 mod sharing;
 mod threads;
 mod trust;
+mod verifying;
 mod watch;
 mod writer;
 
@@ -71,6 +72,7 @@ pub use boot::{BootError, Image};
 pub use gauges::{Health, HealthState};
 pub use offline::Offline;
 pub use open::OpenError;
+pub use verifying::{VerifyError, verify_audit};
 
 use open::FileLock;
 use place::Place;

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::harness::{Shell, keys, text};
+use crate::harness::{Broker, Shell, keys, text};
 
 #[test]
 fn meshes_and_members_are_made_and_listed_without_a_broker() {
@@ -267,4 +267,36 @@ fn commands_at_the_same_time_wait_for_each_other() {
     }
     let members = shell.json(&["member", "list", "team"]);
     assert_eq!(members.as_array().map(Vec::len), Some(7));
+}
+
+#[test]
+fn an_audit_log_is_verified_with_and_without_a_broker() {
+    let shell = Shell::new();
+    let mesh = shell.json(&["mesh", "create", "team"]);
+    let verify = ["audit", "verify", "team"];
+    assert!(
+        shell
+            .refused(1, &["audit", "verify", "none"])
+            .contains("none")
+    );
+    let verified = shell.json(&verify);
+    assert_eq!(verified["meshId"], mesh["meshId"]);
+    assert_eq!(
+        (&verified["valid"], &verified["entries"]),
+        (&Value::Bool(true), &Value::from(0))
+    );
+    let broker = Broker::start(&shell);
+    assert!(shell.done(&verify).contains("all 0 entries"));
+    broker.stop();
+    let forged = rusqlite::Connection::open(shell.path("holdfast.db")).expect("it is there");
+    let entry = "INSERT INTO audit_log (mesh_id, event_type, payload, prev_hash, hash, created_at)
+        VALUES (?1, 'peer_left', '{}', 'genesis', 'forged', 0)";
+    forged
+        .execute(entry, [text(&mesh["meshId"])])
+        .expect("anybody with the file can");
+    let output = shell.run(&verify);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("entry 1 is not what was written"));
+    let missing = ["audit", "verify", "team", "--db", "none.db"];
+    assert!(shell.refused(1, &missing).contains("none.db"));
 }
