@@ -48,6 +48,7 @@ mod presence;
 mod proof;
 mod readback;
 mod recall;
+mod relay;
 mod repeats;
 mod replay;
 mod replies;

@@ -202,6 +202,15 @@ pub const AUDIT_REACH: usize = 100_000;
 /// [`OUTBOUND_BYTES_MAX`], so that it never makes a slow consumer by itself.
 pub const RELAY_BYTES_MAX: usize = OUTBOUND_BYTES_MAX / 2;
 
+/// Requests of one mesh for peers' files that wait for their answers; a further one gets `limit`.
+pub const RELAYS_MAX: usize = 1024;
+
+/// The same of one session.
+pub const RELAYS_OF_SESSION_MAX: usize = 16;
+
+/// How long a peer has to answer a request for a file: as long as an MCP call may take.
+pub const RELAY_PATIENCE: Millis = Millis::secs(30);
+
 const _: () = assert!(2 * ANSWER_BYTES_MAX <= OUTBOUND_BYTES_MAX / 2);
 // One row always fits: a text whose every byte is escaped takes six times the room.
 const _: () = assert!(6 * RECORD_TEXT_BYTES_MAX < OUTBOUND_BYTES_MAX / 2);

@@ -16,6 +16,7 @@ use crate::log::Log;
 use crate::mailbox::Mailbox;
 use crate::peer::{Kind, MemberIx, MeshIx};
 use crate::presence::Farewell;
+use crate::relay::Relays;
 use crate::rows::{Group, MemberRow, MeshRow, PeerStateRow};
 use crate::state::SharedState;
 use crate::streams::Streams;
@@ -57,6 +58,8 @@ pub(crate) struct Mesh {
     pub(crate) streams: Option<Box<Streams>>,
     /// Its simulation clock, once somebody has set one.
     pub(crate) clock: Option<Box<Clock>>,
+    /// Requests for peers' files that wait for their answers, if there are any.
+    pub(crate) relays: Option<Box<Relays>>,
     /// Whether its audit log is being verified.
     pub(crate) verifying: bool,
     /// How many mailboxes there may be before the outdated are looked for.
@@ -88,6 +91,7 @@ impl Mesh {
             state: None,
             streams: None,
             clock: None,
+            relays: None,
             verifying: false,
             mailboxes_swept: MAILBOXES_FEW,
         };

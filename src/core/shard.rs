@@ -55,6 +55,8 @@ pub(crate) enum Timer {
     Mailboxes(MeshIx),
     /// The next tick of a mesh's simulation clock.
     Clock(MeshIx),
+    /// Requests for peers' files that may have waited long enough.
+    Relays(MeshIx),
 }
 
 /// Who waits for a store operation or query.
@@ -223,6 +225,7 @@ impl Shard {
                 Timer::Burst(mesh) => self.burst_over(t, mesh),
                 Timer::Mailboxes(mesh) => self.mailboxes_due(t, mesh),
                 Timer::Clock(mesh) => self.clock_due(t, mesh),
+                Timer::Relays(mesh) => self.relays_due(t, mesh),
             }
         }
     }

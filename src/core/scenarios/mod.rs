@@ -10,6 +10,7 @@ mod lease_table;
 mod missed;
 mod proving;
 mod records;
+mod relaying;
 mod restart;
 mod resuming;
 mod sharing;

@@ -22,6 +22,7 @@ mod moderation;
 mod peers;
 mod receipts;
 pub(crate) mod records;
+mod relay;
 pub(crate) mod repeat;
 pub(crate) mod send;
 mod state;
@@ -171,7 +172,8 @@ impl Shard {
         }
     }
 
-    /// What a mesh shares, what is kept on disk only, what is not here, and what nobody knows.
+    /// What a mesh shares, what is kept on disk only, what peers ask of each other, what is not here,
+    /// and what nobody knows.
     fn further_request(
         &mut self,
         t: &mut Turn<'_>,
@@ -182,6 +184,9 @@ impl Shard {
             return done;
         }
         if let Some(done) = self.record_request(t, request, kind) {
+            return done;
+        }
+        if let Some(done) = self.relay_request(t, request, kind) {
             return done;
         }
         if let Some(done) = self.absent_request(t, request, kind) {
