@@ -363,7 +363,7 @@ fn bad_hellos_two_loops() {
 #[test]
 fn bad_frames() {
     Scenario::python("frames")
-        .meshes(8)
+        .meshes(9)
         .flag("--hello-timeout", "1s")
         .run();
 }
@@ -371,7 +371,7 @@ fn bad_frames() {
 #[test]
 fn bad_frames_two_loops() {
     Scenario::python("frames")
-        .meshes(8)
+        .meshes(9)
         .flag("--hello-timeout", "1s")
         .threads(2)
         .run();

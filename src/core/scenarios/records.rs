@@ -369,7 +369,8 @@ fn the_audit_log_is_verified_once_at_a_time() {
 fn an_audit_page_is_bounded_and_shows_what_is_broken_as_null() {
     let mut w = World::new();
     let a = w.join(launched(1, 11, "s1"));
-    let request = json!({"type": "audit_query", "limit": 1e9 as u64, "offset": 7, "_reqId": "q"});
+    let request =
+        json!({"type": "audit_query", "limit": 1_000_000_000, "offset": 7, "_reqId": "q"});
     let entry = |payload: &str| AuditEntry {
         payload: payload.into(),
         actor: "system".into(),
@@ -606,4 +607,33 @@ fn contexts_skills_and_vaults_are_answered_in_their_forms() {
     // An answer that does not fit is a failure, not silence.
     let (_, reply) = w.exchange(a, &request, RecordAnswer::Tasks(vec![Task::default()]));
     assert_eq!(reply["code"], "storage");
+}
+
+#[test]
+fn others_are_told_of_a_context_when_it_is_durable_also_later() {
+    let mut w = World::new();
+    let a = w.join(launched(1, 11, "s1"));
+    let b = w.join(launched(2, 12, "s2"));
+    let c = w.join(launched(3, 13, "s3"));
+    w.confirm_all(c);
+    w.close(c, Closing::Abrupt);
+    let share = json!({"type": "share_context", "summary": "at work", "_reqId": "c"});
+    w.write(a, &share);
+    let told = |w: &World, conn| {
+        let frames = w.frames(conn).into_iter();
+        frames
+            .filter(|f| f["type"] == "state_change")
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&w, b).len(), 0);
+    let (_, token) = w.asked();
+    w.tell(token, RecordAnswer::Kept("id".into()));
+    let change = json!({
+        "type": "state_change", "key": "_context:alice", "value": "at work",
+        "updatedBy": "alice",
+    });
+    assert_eq!(told(&w, b), std::slice::from_ref(&change));
+    assert!(told(&w, a).is_empty());
+    let again = w.join(launched(3, 13, "s3"));
+    assert_eq!(told(&w, again), [change]);
 }

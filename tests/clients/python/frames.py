@@ -10,15 +10,29 @@ NO_HELLO = {"type": "error", "code": "no_hello", "message": "must send hello fir
 LATER = """
 set_state get_state list_state create_stream subscribe unsubscribe publish list_streams watch unwatch
 watch_list mcp_register mcp_unregister mcp_list mcp_call mcp_call_response set_clock pause_clock
-resume_clock get_clock schedule list_scheduled cancel_scheduled audit_query audit_verify create_webhook
-list_webhooks delete_webhook topic_create topic_list topic_join topic_leave topic_mark_read topic_members
-topic_history apikey_create apikey_list apikey_revoke remember recall forget share_context get_context
-list_contexts create_task claim_task complete_task list_tasks mesh_info share_skill get_skill list_skills
-remove_skill peer_file_request peer_file_response peer_dir_request peer_dir_response get_file list_files
-file_status grant_file_access delete_file vault_set vault_list vault_get vault_delete mesh_query
-mesh_execute mesh_schema vector_store vector_search vector_delete list_collections graph_query
-graph_execute mcp_deploy mcp_undeploy mcp_update mcp_logs mcp_scope mcp_schema mcp_catalog skill_deploy
+resume_clock get_clock schedule list_scheduled cancel_scheduled topic_create topic_list topic_join
+topic_leave topic_mark_read topic_members topic_history
 """.split()
+# What is answered without a single field, and with which type.
+LISTS = {
+    "list_contexts": "context_list", "list_tasks": "task_list", "mesh_info": "mesh_info_result",
+    "list_skills": "skill_list", "apikey_list": "apikey_list_response", "vault_list": "vault_list_result",
+    "list_webhooks": "webhook_list", "audit_query": "audit_result", "audit_verify": "audit_verify_result",
+    "list_files": "file_list", "mesh_schema": "mesh_schema_result", "list_collections": "collection_list",
+    "mcp_catalog": "mcp_catalog_result",
+}
+# What lacks a field then.
+LACKING = """
+remember recall forget share_context get_context create_task claim_task complete_task share_skill get_skill
+remove_skill vault_set vault_get vault_delete get_file file_status grant_file_access delete_file mesh_query
+mesh_execute vector_store vector_search vector_delete graph_query graph_execute mcp_deploy mcp_undeploy
+mcp_update mcp_logs mcp_scope mcp_schema peer_file_request peer_file_response peer_dir_request
+peer_dir_response
+""".split()
+OTHER = {
+    "apikey_create": "invalid_args", "apikey_revoke": "invalid_args", "create_webhook": "invalid_webhook",
+    "delete_webhook": "invalid_webhook", "skill_deploy": "deploy_error",
+}
 
 
 async def alive(peer):
@@ -90,6 +104,16 @@ async def unsupported(_, mesh):
     for type in (*LATER, "frobnicate", "", "hello_ack", "push"):
         answer = await peer.request(type)
         equal([answer["type"], answer["code"]], ["error", "unsupported"], type)
+    await alive(peer)
+
+
+async def every_request_is_answered(_, mesh):
+    peer = await Identity(mesh, "alice", "session").attach()
+    for type, reply in LISTS.items():
+        equal((await peer.request(type))["type"], reply)
+    for type, code in (*((type, "invalid_argument") for type in LACKING), *OTHER.items()):
+        answer = await peer.request(type)
+        equal([answer["type"], answer["code"]], ["error", code], type)
     await alive(peer)
 
 
@@ -176,6 +200,7 @@ run({
     "not json": not_json,
     "wrong types": wrong_types,
     "unsupported": unsupported,
+    "every request is answered": every_request_is_answered,
     "second hello": second_hello,
     "too large": too_large,
     "silent": silent,

@@ -22,7 +22,7 @@ const CAPABILITIES: [&str; 4] = ["send", "read", "state_write", "admin"];
 /// What is to be made of the store's answer.
 #[derive(Debug)]
 pub(super) enum Then {
-    Created { secret: String, key: ApiKey },
+    Created { secret: String, key: Box<ApiKey> },
     Listed,
     Revoked,
 }
@@ -107,15 +107,15 @@ impl Shard {
         };
         let then = Then::Created {
             secret,
-            key: key.clone(),
+            key: Box::new(key.clone()),
         };
-        let then = Any::ApiKey(Box::new(then));
+        let then = Any::ApiKey(then);
         self.ask_records(t, request, RecordAsk::CreateApiKey(key), then);
     }
 
     pub(crate) fn apikey_list(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
         let ask = RecordAsk::ListApiKeys { limit: LIST_ROWS };
-        self.ask_records(t, request, ask, Any::ApiKey(Box::new(Then::Listed)));
+        self.ask_records(t, request, ask, Any::ApiKey(Then::Listed));
     }
 
     pub(crate) fn apikey_revoke(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
@@ -125,7 +125,7 @@ impl Shard {
         };
         let at = t.now.wall;
         let ask = RecordAsk::RevokeApiKey { id, at };
-        self.ask_records(t, request, ask, Any::ApiKey(Box::new(Then::Revoked)));
+        self.ask_records(t, request, ask, Any::ApiKey(Then::Revoked));
     }
 
     fn invalid_args(&mut self, t: &mut Turn<'_>, request: &Request<'_>, error: &FieldError) {

@@ -14,7 +14,7 @@ use crate::verbs::Request;
 use crate::wire::{FieldError, Fields};
 
 /// Entries in an answer, if the client does not say how many.
-const ROWS: u32 = 50;
+const ROWS: u64 = 50;
 
 /// What is to be made of the store's answer.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Shard {
         t: &mut Turn<'_>,
         request: &Request<'_>,
     ) -> Result<(), FieldError> {
-        let limit = count(request.fields, "limit")?.unwrap_or(ROWS.into());
+        let limit = count(request.fields, "limit")?.unwrap_or(ROWS);
         let offset = count(request.fields, "offset")?.unwrap_or(0);
         let ask = RecordAsk::AuditPage {
             event_type: optional(request.fields, "eventType", NAME_BYTES_MAX)?,

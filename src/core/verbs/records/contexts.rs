@@ -3,20 +3,41 @@
 use serde::Serialize;
 
 use super::{Asker, Listed, Then as Any, list};
-use crate::ids::PeerHandle;
 use crate::limits::{CONTEXT_ROWS, LIST_ROWS, RECORD_TEXT_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::log::What;
+use crate::peer::MeshIx;
 use crate::rows::{Context, RecordAnswer, RecordAsk};
 use crate::shard::{Shard, Turn};
 use crate::time::Wall;
 use crate::verbs::Request;
-use crate::wire::FieldError;
+use crate::wire::{FieldError, frames};
 
 /// What is to be made of the store's answer.
 #[derive(Debug)]
 pub(super) enum Then {
-    Shared { name: String, summary: String },
+    Shared(Box<News>),
     Found,
     Listed,
+}
+
+/// What all others are told of a context.
+#[derive(Debug)]
+pub(super) struct News {
+    mesh: MeshIx,
+    /// By which session: its place among the leases.
+    setter: u64,
+    /// The member's name.
+    name: String,
+    summary: String,
+}
+
+/// To others a context looks like a key of shared state (protocol.md §20).
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "state_change", rename_all = "camelCase")]
+struct StateChange<'a> {
+    key: &'a str,
+    value: &'a str,
+    updated_by: &'a str,
 }
 
 #[derive(Serialize)]
@@ -57,19 +78,27 @@ impl Shard {
         let Some(who) = self.who(request.slot) else {
             return Ok(());
         };
-        let name = who.name.clone();
+        let Some(peer) = self.peers.get_slot(request.slot) else {
+            return Ok(());
+        };
+        let news = News {
+            mesh: peer.mesh,
+            setter: peer.order,
+            name: who.name.clone(),
+            summary: summary.clone(),
+        };
         let context = Context {
             id: self.mint.record_id(),
             member_id: who.member_id,
             presence_id: who.presence_id,
             peer_name: who.name,
-            summary: summary.clone(),
+            summary,
             files_read,
             key_findings,
             tags,
             updated_at: t.now.wall,
         };
-        let then = Any::Context(Then::Shared { name, summary });
+        let then = Any::Context(Then::Shared(Box::new(news)));
         self.ask_records(t, request, RecordAsk::ShareContext(context), then);
         Ok(())
     }
@@ -96,16 +125,6 @@ impl Shard {
         self.ask_records(t, request, ask, Any::Context(Then::Listed));
     }
 
-    /// Tells all others that a member is at something else: `_context:<its name>` is set to it.
-    fn tell_context(
-        &mut self,
-        _t: &mut Turn<'_>,
-        _sharer: PeerHandle,
-        _name: &str,
-        _summary: &str,
-    ) {
-    }
-
     /// Of what was shared all others are told, once it is durable.
     pub(super) fn context_answered(
         &mut self,
@@ -115,8 +134,8 @@ impl Shard {
         answer: RecordAnswer,
     ) -> Option<bytes::Bytes> {
         match (then, answer) {
-            (Then::Shared { name, summary }, RecordAnswer::Kept(id)) => {
-                self.tell_context(t, by.handle, &name, &summary);
+            (Then::Shared(news), RecordAnswer::Kept(id)) => {
+                self.tell_context(t, &news);
                 Some(by.reply("context_shared", Shared { id: &id }))
             }
             (Then::Found, RecordAnswer::Contexts(contexts)) => {
@@ -139,7 +158,22 @@ impl Shard {
                 });
                 Some(by.reply("context_list", Listed::new("contexts", short)))
             }
-            (Then::Shared { .. } | Then::Found | Then::Listed, _) => None,
+            (Then::Shared(_) | Then::Found | Then::Listed, _) => None,
         }
+    }
+    /// Tells all others that a member is at something else.
+    fn tell_context(&mut self, t: &mut Turn<'_>, news: &News) {
+        let frame = frames::encode(&StateChange {
+            key: &format!("_context:{}", news.name),
+            value: &news.summary,
+            updated_by: &news.name,
+        });
+        let what = What::State {
+            setter: news.setter,
+            earlier: None,
+            superseded: None,
+        };
+        let at = self.stamp();
+        self.publish(t, news.mesh, at, (what, frame));
     }
 }

@@ -43,7 +43,7 @@ enum Then {
     Task(tasks::Then),
     MeshInfo,
     Skill(skills::Then),
-    ApiKey(Box<api_keys::Then>),
+    ApiKey(api_keys::Then),
     Vault(vault::Then),
     Webhook(webhooks::Then),
     Audit(audit::Then),
@@ -87,35 +87,47 @@ impl Shard {
         request: &Request<'_>,
         kind: &str,
     ) -> Option<Result<(), FieldError>> {
-        let done = |()| Ok(());
+        match kind {
+            "list_contexts" => self.list_contexts(t, request),
+            "mesh_info" => self.mesh_info(t, request),
+            "apikey_create" => self.apikey_create(t, request),
+            "apikey_list" => self.apikey_list(t, request),
+            "apikey_revoke" => self.apikey_revoke(t, request),
+            "vault_list" => self.vault_list(t, request),
+            "list_webhooks" => self.list_webhooks(t, request),
+            "audit_verify" => self.audit_verify(t, request),
+            _ => return self.checked_request(t, request, kind),
+        }
+        Some(Ok(()))
+    }
+
+    /// The same of those that have fields to be checked.
+    fn checked_request(
+        &mut self,
+        t: &mut Turn<'_>,
+        request: &Request<'_>,
+        kind: &str,
+    ) -> Option<Result<(), FieldError>> {
         Some(match kind {
             "remember" => self.remember(t, request),
             "recall" => self.recall_memories(t, request),
             "forget" => self.forget(t, request),
             "share_context" => self.share_context(t, request),
             "get_context" => self.get_context(t, request),
-            "list_contexts" => done(self.list_contexts(t, request)),
             "create_task" => self.create_task(t, request),
             "claim_task" => self.claim_task(t, request),
             "complete_task" => self.complete_task(t, request),
             "list_tasks" => self.list_tasks(t, request),
-            "mesh_info" => done(self.mesh_info(t, request)),
             "share_skill" => self.share_skill(t, request),
             "get_skill" => self.get_skill(t, request),
             "list_skills" => self.list_skills(t, request),
             "remove_skill" => self.remove_skill(t, request),
-            "apikey_create" => done(self.apikey_create(t, request)),
-            "apikey_list" => done(self.apikey_list(t, request)),
-            "apikey_revoke" => done(self.apikey_revoke(t, request)),
             "vault_set" => self.vault_set(t, request),
-            "vault_list" => done(self.vault_list(t, request)),
             "vault_get" => self.vault_get(t, request),
             "vault_delete" => self.vault_delete(t, request),
             "create_webhook" => self.create_webhook(t, request),
-            "list_webhooks" => done(self.list_webhooks(t, request)),
             "delete_webhook" => self.delete_webhook(t, request),
             "audit_query" => self.audit_query(t, request),
-            "audit_verify" => done(self.audit_verify(t, request)),
             _ => return None,
         })
     }
@@ -172,7 +184,7 @@ impl Shard {
             (Then::Task(then), Ok(answer)) => tasks::answered(by, then, answer),
             (Then::MeshInfo, Ok(answer)) => self.mesh_info_answered(by, &answer),
             (Then::Skill(then), Ok(answer)) => skills::answered(by, then, answer),
-            (Then::ApiKey(then), Ok(answer)) => api_keys::answered(by, *then, answer),
+            (Then::ApiKey(then), Ok(answer)) => api_keys::answered(by, then, answer),
             (Then::Vault(then), Ok(answer)) => vault::answered(by, then, answer),
             (Then::Webhook(then), Ok(answer)) => webhooks::answered(by, then, answer),
         };

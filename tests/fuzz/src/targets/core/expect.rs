@@ -44,6 +44,8 @@ pub(super) struct Decoded {
     pub(super) reach: Reach,
     /// What must come back.
     pub(super) answer: Option<Expect>,
+    /// What may come behind it.
+    pub(super) also: Option<Expect>,
 }
 
 impl Decoded {
@@ -54,6 +56,7 @@ impl Decoded {
             fields: BTreeMap::new(),
             reach: Reach::Own,
             answer: None,
+            also: None,
         };
         match serde_json::from_str(text) {
             Ok(fields) => decoded.fields = fields,
@@ -75,6 +78,7 @@ impl Decoded {
         } else if let Some(kind) = kind {
             decoded.reach = reach(&kind);
             decoded.answer = decoded.answer_to(&kind);
+            decoded.also = decoded.repeated(&kind);
         } else {
             decoded.answer = Some(decoded.error("malformed"));
         }
@@ -194,8 +198,19 @@ impl Decoded {
             "ban" => Some(self.either("ban_ack", &MODERATION_ERRORS)),
             "unban" => Some(self.either("unban_ack", &MODERATION_ERRORS)),
             "list_bans" => Some(self.either("list_bans_result", &[])),
-            _ => Some(self.error("unsupported")),
+            _ => Some(match reply_of(kind) {
+                Some(reply) => self.either(reply, &["*"]),
+                None => self.error("unsupported"),
+            }),
         }
+    }
+
+    /// A recall is answered in two forms, unless it failed.
+    fn repeated(&self, kind: &str) -> Option<Expect> {
+        (kind == "recall").then(|| Expect {
+            must: false,
+            ..self.reply(vec![("memory_recall_result", "")])
+        })
     }
 
     fn bare_ack(&self) -> Expect {
@@ -230,6 +245,46 @@ const MODERATION_ERRORS: [&str; 5] = [
     "not_found",
     "storage",
 ];
+
+/// The type of the answer to a request for what is on disk only, or not here (protocol.md §17, §19,
+/// §20). What is an error anyway has no other.
+fn reply_of(kind: &str) -> Option<&'static str> {
+    let reply = match kind {
+        "remember" => "memory_stored",
+        "recall" => "memory_results",
+        "forget" => "ack",
+        "share_context" => "context_shared",
+        "get_context" => "context_results",
+        "list_contexts" => "context_list",
+        "create_task" => "task_created",
+        "claim_task" | "complete_task" | "list_tasks" => "task_list",
+        "mesh_info" => "mesh_info_result",
+        "share_skill" | "remove_skill" => "skill_ack",
+        "get_skill" => "skill_data",
+        "list_skills" => "skill_list",
+        "apikey_create" => "apikey_created",
+        "apikey_list" => "apikey_list_response",
+        "apikey_revoke" => "apikey_revoke_response",
+        "vault_set" | "vault_delete" => "vault_ack",
+        "vault_list" => "vault_list_result",
+        "vault_get" => "vault_get_result",
+        "create_webhook" | "delete_webhook" => "webhook_ack",
+        "list_webhooks" => "webhook_list",
+        "audit_query" => "audit_result",
+        "audit_verify" => "audit_verify_result",
+        "list_files" => "file_list",
+        "mesh_schema" => "mesh_schema_result",
+        "vector_search" => "vector_results",
+        "list_collections" => "collection_list",
+        "mcp_catalog" => "mcp_catalog_result",
+        "get_file" | "file_status" | "delete_file" | "grant_file_access" | "mesh_query"
+        | "mesh_execute" | "vector_store" | "vector_delete" | "graph_query" | "graph_execute"
+        | "mcp_deploy" | "mcp_update" | "mcp_undeploy" | "mcp_logs" | "mcp_scope"
+        | "mcp_schema" | "skill_deploy" => "error",
+        _ => return None,
+    };
+    Some(reply)
+}
 
 fn reach(kind: &str) -> Reach {
     match kind {

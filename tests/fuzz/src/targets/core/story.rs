@@ -156,6 +156,7 @@ impl Story {
             socket.member = named_member(&decoded);
         }
         socket.owed.extend(decoded.answer.clone());
+        socket.owed.extend(decoded.also.clone());
         self.feed(shard, frame, Cause::Message(name, &decoded));
     }
 
