@@ -361,6 +361,16 @@ fn bad_hellos_two_loops() {
 }
 
 #[test]
+fn records() {
+    Scenario::python("records").meshes(7).run();
+}
+
+#[test]
+fn records_two_loops() {
+    Scenario::python("records").meshes(7).threads(2).run();
+}
+
+#[test]
 fn bad_frames() {
     Scenario::python("frames")
         .meshes(9)

@@ -170,7 +170,9 @@ fn peers(control: &Control, mesh: &str) -> Reply {
     let silent = answers.is_empty();
     let found = answers.into_iter().find_map(|answer| match answer {
         Answer::Peers(peers) => peers,
-        Answer::Gauges(_) | Answer::HookCandidate(_) | Answer::HookDone(_) => None,
+        Answer::Gauges(_) | Answer::HookCandidate(_) | Answer::HookDone(_) | Answer::Posted(_) => {
+            None
+        }
     });
     match found {
         Some(peers) => Reply::Peers(peers.into_iter().map(Peer::from).collect()),

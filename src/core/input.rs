@@ -2,6 +2,8 @@
 
 use crate::hello::Hello;
 use crate::ids::{ConnId, Ticket, Token};
+use serde_json::value::RawValue;
+
 use crate::rows::{BootRow, MemberRow, MeshRow, Status, StoreAnswer, StoreFailure};
 
 /// One thing that happened.
@@ -125,6 +127,15 @@ pub enum Ask {
         /// The status.
         status: Status,
     },
+    /// Tells a mesh what came through one of its webhooks.
+    Post {
+        /// Its id.
+        mesh_id: String,
+        /// The webhook's.
+        secret: String,
+        /// A JSON object or array that every client can read.
+        body: Box<RawValue>,
+    },
 }
 
 /// The answer to an [`Ask`].
@@ -138,6 +149,8 @@ pub enum Answer {
     HookCandidate(Option<HookCandidate>),
     /// For [`Ask::HookApply`] and [`Ask::HookPend`]: whether it took effect.
     HookDone(bool),
+    /// For [`Ask::Post`]: to how many sessions; None if there is no such webhook.
+    Posted(Result<Option<u64>, StoreFailure>),
 }
 
 /// What a shard holds, by recount.

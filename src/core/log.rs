@@ -50,6 +50,8 @@ pub(crate) enum What {
         order: u64,
         superseded: Option<Position>,
     },
+    /// Something came through a webhook, for everybody.
+    Posted,
     /// A key of shared state was set.
     State {
         /// By which session: its place among the leases.
@@ -90,6 +92,7 @@ impl What {
             Self::Joined { .. }
             | Self::Left { .. }
             | Self::Visibility { .. }
+            | Self::Posted
             | Self::State { .. }
             | Self::Stream { .. } => None,
         }
@@ -289,6 +292,7 @@ impl Log {
             What::Message { .. }
             | What::Joined { .. }
             | What::Visibility { .. }
+            | What::Posted
             | What::Stream { .. } => return,
         };
         let Some(entry) = earlier.and_then(|at| self.entry_mut(at)) else {
@@ -305,6 +309,7 @@ impl Log {
                 What::Message { .. }
                 | What::Left { .. }
                 | What::Visibility { .. }
+                | What::Posted
                 | What::Stream { .. } => {}
             }
             return;
@@ -477,7 +482,7 @@ impl Walk {
             Kept::Said(said) => &said.0,
         };
         match what {
-            What::Message { .. } | What::Stream { .. } => true,
+            What::Message { .. } | What::Posted | What::Stream { .. } => true,
             What::State { superseded, .. } => superseded.is_none_or(|at| at > self.horizon),
             What::Joined { ended, .. } => news && ended.is_none_or(|at| at > self.horizon),
             What::Left { who, joined } => {

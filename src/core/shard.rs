@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::handle::HandleSlab;
 use crate::hello::Hello;
 use crate::identity::ResumeKey;
-use crate::ids::{ConnId, PeerHandle, Position, PubKey, Seq, Token};
+use crate::ids::{ConnId, PeerHandle, Position, PubKey, Seq, Ticket, Token};
 use crate::input::{Answer, Ask, Closing, Input};
 use crate::limits::Config;
 use crate::marks::{Mark, mark};
@@ -84,6 +84,8 @@ pub(crate) enum Waiting {
     Mailbox(MeshIx, PubKey),
     /// Something of what a mesh keeps on disk only.
     Records(Box<crate::verbs::records::Asked>),
+    /// Something that came through a webhook.
+    Posted(Box<crate::verbs::posted::Posted>),
     /// `message_status`.
     MessageStatus {
         asker: PeerHandle,
@@ -200,8 +202,9 @@ impl Shard {
             Input::MeshPut(row) => self.mesh_put(*row),
             Input::MemberPut(row) => self.member_put(t, *row),
             Input::Ask { ticket, ask } => {
-                let answer = self.ask(t, ask);
-                t.fx.push(Effect::Answer { ticket, answer });
+                if let Some(answer) = self.ask(t, ticket, ask) {
+                    t.fx.push(Effect::Answer { ticket, answer });
+                }
             }
             Input::Shutdown => self.shutdown(t),
         }
@@ -367,6 +370,7 @@ impl Shard {
                 Waiting::Mailbox(..)
                 | Waiting::MessageStatus { .. }
                 | Waiting::Records(_)
+                | Waiting::Posted(_)
                 | Waiting::Repeat(_),
             )
             | None => {}
@@ -395,6 +399,7 @@ impl Shard {
                 self.message_status_answered(t, token, (asker, asked, req_id), result);
             }
             Some(Waiting::Records(asked)) => self.records_answered(t, token, *asked, result),
+            Some(Waiting::Posted(posted)) => self.webhook_found(t, &posted, result),
             Some(Waiting::Repeat(doubted)) => self.repeat_answered(t, token, doubted, result),
             Some(
                 Waiting::Send(_)
@@ -424,8 +429,9 @@ impl Shard {
         }
     }
 
-    fn ask(&mut self, t: &mut Turn<'_>, ask: Ask) -> Answer {
-        match ask {
+    /// The answer, if it is known at once.
+    fn ask(&mut self, t: &mut Turn<'_>, ticket: Ticket, ask: Ask) -> Option<Answer> {
+        Some(match ask {
             Ask::Gauges => Answer::Gauges(self.gauges()),
             Ask::Peers { mesh } => {
                 let found = self.find_mesh(&mesh);
@@ -446,7 +452,15 @@ impl Shard {
                 self.hook_pend(t.now.mono, cwd, pid, status);
                 Answer::HookDone(true)
             }
-        }
+            Ask::Post {
+                mesh_id,
+                secret,
+                body,
+            } => {
+                self.webhook_posted(t, ticket, (mesh_id, secret, body));
+                return None;
+            }
+        })
     }
 
     /// Sockets are told to come back later; leases stay as their rows say (design.md §6).

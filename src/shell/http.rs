@@ -8,6 +8,7 @@ pub(super) mod head;
 pub(super) mod join;
 pub(super) mod reply;
 mod routes;
+mod webhook;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -155,7 +156,7 @@ impl Exchange {
         let framing = request.framing().map_err(malformed)?;
         let keep = request.keep_alive() && self.served < REQUESTS_MAX;
         let route = routes::find(request);
-        let wants_body = matches!(route, Route::Hook | Route::Join);
+        let wants_body = matches!(route, Route::Hook | Route::Join | Route::Post { .. });
         let body = if wants_body {
             self.body(request, framing).await?
         } else {

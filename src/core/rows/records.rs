@@ -146,6 +146,11 @@ pub enum RecordAsk {
         /// Most rows.
         limit: u32,
     },
+    /// The active webhook with that secret, one or none: [`RecordAnswer::Webhooks`].
+    FindWebhook {
+        /// Part of its address.
+        secret: String,
+    },
     /// Deactivate a webhook: [`RecordAnswer::Written`] or [`RecordAnswer::Missing`]. Its name
     /// stays taken.
     DeleteWebhook {
@@ -180,6 +185,7 @@ impl RecordAsk {
             | Self::VaultList { .. }
             | Self::VaultGet { .. }
             | Self::ListWebhooks { .. }
+            | Self::FindWebhook { .. }
             | Self::AuditPage { .. }
             | Self::AuditVerify => true,
             Self::Remember(_)
@@ -232,6 +238,7 @@ impl RecordAsk {
             | Self::VaultDelete { .. }
             | Self::CreateWebhook(_)
             | Self::ListWebhooks { .. }
+            | Self::FindWebhook { .. }
             | Self::DeleteWebhook { .. }
             | Self::AuditPage { .. }
             | Self::AuditVerify => 0,

@@ -637,3 +637,59 @@ fn others_are_told_of_a_context_when_it_is_durable_also_later() {
     let again = w.join(launched(3, 13, "s3"));
     assert_eq!(told(&w, again), [change]);
 }
+
+#[test]
+fn what_comes_through_a_webhook_reaches_everybody_once() {
+    let mut w = World::new();
+    let a = w.join(launched(1, 11, "s1"));
+    let b = w.join(launched(2, 12, "s2"));
+    w.confirm_all(b);
+    w.close(b, Closing::Abrupt);
+    let post = |w: &mut World, mesh_id: &str| {
+        let body = serde_json::value::RawValue::from_string("{\"n\": 1.50}".into()).unwrap();
+        let ask = crate::input::Ask::Post {
+            mesh_id: mesh_id.into(),
+            secret: "secret".into(),
+            body,
+        };
+        let ticket = crate::ids::Ticket(7);
+        w.input(Input::Ask { ticket, ask });
+    };
+    let answers = |w: &World| {
+        let answers = w.fx.iter().filter_map(|effect| match effect {
+            Effect::Answer { answer, .. } => Some(format!("{answer:?}")),
+            _ => None,
+        });
+        answers.collect::<Vec<_>>()
+    };
+    post(&mut w, "elsewhere");
+    assert_eq!(answers(&w), ["Posted(Ok(None))"]);
+    post(&mut w, MESH);
+    let (ask, token) = w.asked();
+    assert!(matches!(ask, RecordAsk::FindWebhook { secret } if secret == "secret"));
+    w.tell(token, RecordAnswer::Webhooks(Vec::new()));
+    assert_eq!(answers(&w)[1..], ["Posted(Ok(None))"]);
+    post(&mut w, MESH);
+    let (_, token) = w.asked();
+    let webhook = crate::rows::Webhook {
+        name: "ci".into(),
+        ..Default::default()
+    };
+    w.tell(token, RecordAnswer::Webhooks(vec![webhook]));
+    assert_eq!(answers(&w)[2..], ["Posted(Ok(Some(2)))"], "grace counts");
+    let again = w.join(launched(2, 12, "s2"));
+    for conn in [a, again] {
+        let frames = w.frames(conn).into_iter();
+        let mut pushes: Vec<_> = frames.filter(|f| f["subtype"] == "webhook").collect();
+        assert_eq!(pushes.len(), 1);
+        let push = pushes[0].as_object_mut().unwrap();
+        push.remove("messageId").unwrap();
+        push.remove("createdAt").unwrap();
+        let expected = json!({
+            "type": "push", "subtype": "webhook", "event": "ci", "eventData": {"n": 1.5},
+            "meshId": MESH, "senderPubkey": "webhook:ci", "priority": "next", "nonce": "",
+            "ciphertext": "",
+        });
+        assert_eq!(pushes[0], expected);
+    }
+}

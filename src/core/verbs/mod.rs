@@ -20,6 +20,7 @@ mod clock;
 pub(crate) mod hook;
 mod moderation;
 mod peers;
+pub(crate) mod posted;
 mod receipts;
 pub(crate) mod records;
 mod relay;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::head::Request;
 use super::join;
 use super::reply::Reply;
+use super::webhook;
 use crate::core::input::{Answer, Ask, Gauges};
 use crate::shell::ask::ask_all;
 use crate::shell::hook::{self, Outcome};
@@ -25,7 +26,7 @@ const GIT_SHA: &str = match option_env!("HOLDFAST_GIT_SHA") {
 };
 
 /// What a request is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Preflight,
     Health,
@@ -33,6 +34,11 @@ pub(super) enum Route {
     Metrics,
     Hook,
     Join,
+    /// Through a webhook, which is named in the target.
+    Post {
+        mesh_id: String,
+        secret: String,
+    },
     Unknown,
 }
 
@@ -45,6 +51,7 @@ pub(super) fn find(request: &Request) -> Route {
         (&Method::GET, "/metrics") => Route::Metrics,
         (&Method::POST, "/hook/set-status") => Route::Hook,
         (&Method::POST, "/join") => Route::Join,
+        (&Method::POST, target) => webhook::target(target).unwrap_or(Route::Unknown),
         _ => Route::Unknown,
     }
 }
@@ -112,6 +119,7 @@ pub(super) async fn answer(lp: &Rc<Loop>, route: Route, body: &[u8]) -> Reply {
         Route::Metrics => Reply::page(page(lp, uptime).await),
         Route::Hook => hook(lp, body).await,
         Route::Join => join::serve(lp, body).await,
+        Route::Post { mesh_id, secret } => webhook::serve(lp, mesh_id, secret, body).await,
         Route::Unknown => Reply::text(404, "not found"),
     }
 }

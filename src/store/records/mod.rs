@@ -69,6 +69,7 @@ pub(super) fn answer(conn: &Connection, query: &RecordQuery) -> rusqlite::Result
         RecordAsk::VaultDelete { member_id, key } => mesh.vault_delete(member_id, key),
         RecordAsk::CreateWebhook(webhook) => mesh.create_webhook(webhook),
         RecordAsk::ListWebhooks { limit } => mesh.list_webhooks(*limit),
+        RecordAsk::FindWebhook { secret } => mesh.find_webhook(secret),
         RecordAsk::DeleteWebhook { name } => mesh.delete_webhook(name),
         RecordAsk::AuditPage {
             event_type,

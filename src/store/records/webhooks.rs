@@ -1,6 +1,6 @@
 //! Webhooks, by name. One that is deleted keeps its name, so that its address is never another's.
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 
 use super::{Kept, changed};
 use crate::core::limits::WEBHOOKS_MAX;
@@ -36,16 +36,17 @@ impl Kept<'_> {
             "SELECT id, name, secret, created_by, created_at FROM webhook
              WHERE mesh_id = ?1 AND active = 1 ORDER BY number LIMIT ?2",
             params![self.mesh_id, limit],
-            |row| {
-                let mut fields = Fields::of(row);
-                Ok(Webhook {
-                    id: fields.next()?,
-                    name: fields.next()?,
-                    secret: fields.next()?,
-                    member_id: fields.next()?,
-                    created_at: fields.wall()?,
-                })
-            },
+            webhook,
+        )?;
+        Ok(RecordAnswer::Webhooks(webhooks))
+    }
+
+    pub(super) fn find_webhook(&self, secret: &str) -> rusqlite::Result<RecordAnswer> {
+        let webhooks = self.rows(
+            "SELECT id, name, secret, created_by, created_at FROM webhook
+             WHERE secret = ?1 AND mesh_id = ?2 AND active = 1",
+            [secret, self.mesh_id],
+            webhook,
         )?;
         Ok(RecordAnswer::Webhooks(webhooks))
     }
@@ -57,4 +58,15 @@ impl Kept<'_> {
         )
         .map(changed)
     }
+}
+
+fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
+    let mut fields = Fields::of(row);
+    Ok(Webhook {
+        id: fields.next()?,
+        name: fields.next()?,
+        secret: fields.next()?,
+        member_id: fields.next()?,
+        created_at: fields.wall()?,
+    })
 }

@@ -105,7 +105,7 @@ impl Oracle {
                 );
                 Ok(())
             }
-            Answer::HookDone(_) => Ok(()),
+            Answer::HookDone(_) | Answer::Posted(_) => Ok(()),
         }
     }
 
