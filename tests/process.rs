@@ -371,6 +371,11 @@ fn records_two_loops() {
 }
 
 #[test]
+fn records_over_a_kill() {
+    Scenario::python("records_kill").run();
+}
+
+#[test]
 fn bad_frames() {
     Scenario::python("frames")
         .meshes(9)

@@ -78,15 +78,15 @@ impl Shard {
         let Some(ix) = self.peers.get_slot(request.slot).map(|peer| peer.mesh) else {
             return;
         };
-        let Some(mesh) = self.mesh_mut(ix) else {
-            return;
-        };
-        if std::mem::replace(&mut mesh.verifying, true) {
+        if self.mesh(ix).is_none_or(|mesh| mesh.verifying) {
             let message = "the audit log of this mesh is being verified; 1 at a time";
             return self.error(t, request, "limit", message);
         }
         let then = Any::Audit(Then::Verified(ix));
-        self.ask_records(t, request, RecordAsk::AuditVerify, then);
+        let asked = self.ask_records(t, request, RecordAsk::AuditVerify, then);
+        if let Some(mesh) = self.mesh_mut(ix) {
+            mesh.verifying = asked;
+        }
     }
 
     pub(super) fn audit_answered(

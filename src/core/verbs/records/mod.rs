@@ -132,16 +132,22 @@ impl Shard {
         })
     }
 
-    /// Asks the store; the answer follows. With `then` goes what is to be made of it.
-    fn ask_records(&mut self, t: &mut Turn<'_>, request: &Request<'_>, ask: RecordAsk, then: Then) {
+    /// Asks the store; the answer follows. With `then` goes what is to be made of it. False if
+    /// nobody is left to be answered.
+    fn ask_records(
+        &mut self,
+        t: &mut Turn<'_>,
+        request: &Request<'_>,
+        ask: RecordAsk,
+        then: Then,
+    ) -> bool {
         let token = self.next_token();
         let Some(asker) = self.wait_in_line(t, request.slot, token) else {
-            return;
+            return false;
         };
-        // Closed for being slow: nobody waits, and nothing must be done on its behalf.
         let mesh = self.peers.get(asker).and_then(|peer| self.mesh(peer.mesh));
         let Some(mesh_id) = mesh.map(|mesh| mesh.id.to_string()) else {
-            return;
+            return false;
         };
         let asked = Asked {
             asker,
@@ -150,6 +156,7 @@ impl Shard {
         };
         let query = StoreQuery::Records(Box::new(RecordQuery { mesh_id, ask }));
         self.query(t, token, query, Waiting::Records(Box::new(asked)));
+        true
     }
 
     /// The store answered.
