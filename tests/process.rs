@@ -403,6 +403,24 @@ fn bad_wire_two_loops() {
 }
 
 #[test]
+fn shared() {
+    Scenario::python("shared").case("away").run();
+}
+
+#[test]
+fn shared_two_loops() {
+    Scenario::python("shared").case("away").threads(2).run();
+}
+
+#[test]
+fn shared_over_a_kill() {
+    Scenario::python("shared")
+        .case("kill")
+        .flag("--restart-grace", "5s")
+        .run();
+}
+
+#[test]
 fn golden() {
     Scenario::python("golden")
         .meshes(40)

@@ -84,7 +84,8 @@ pub(super) fn read(
     reading.read(&tx, "peer_state", encode::PEER_STATE, "TRUE", |row| {
         encode::peer_state(row).map(|row| Some(BootRow::PeerState(row)))
     })?;
-    reading.read(&tx, "state", sharing::STATE, "TRUE", |row| {
+    let by_key = "TRUE ORDER BY mesh_id, key";
+    reading.read(&tx, "state", sharing::STATE, by_key, |row| {
         sharing::state(row).map(|row| Some(BootRow::State(Box::new(row))))
     })?;
     let oldest_first = "TRUE ORDER BY created_at, rowid";

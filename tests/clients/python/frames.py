@@ -8,10 +8,9 @@ from mesh import Identity, Peer, equal, run
 NO_HELLO = {"type": "error", "code": "no_hello", "message": "must send hello first"}
 # Request types that a later version answers; here each is refused by name, at once.
 LATER = """
-set_state get_state list_state create_stream subscribe unsubscribe publish list_streams watch unwatch
-watch_list mcp_register mcp_unregister mcp_list mcp_call mcp_call_response set_clock pause_clock
-resume_clock get_clock schedule list_scheduled cancel_scheduled topic_create topic_list topic_join
-topic_leave topic_mark_read topic_members topic_history
+watch unwatch watch_list mcp_register mcp_unregister mcp_list mcp_call mcp_call_response schedule
+list_scheduled cancel_scheduled topic_create topic_list topic_join topic_leave topic_mark_read topic_members
+topic_history
 """.split()
 # What is answered without a single field, and with which type.
 LISTS = {

@@ -7,8 +7,8 @@ use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::limits::LogLimits;
 use holdfast_core::rows::{
     BootRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
-    PresenceRow, RecordAnswer, Restart, SentRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery,
-    Told,
+    PresenceRow, RecordAnswer, Restart, SentRow, StateRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery,
+    StreamRow, SubscriptionRow, Told,
 };
 use holdfast_core::time::Wall;
 
@@ -55,6 +55,12 @@ pub struct Tables {
     pub messages: BTreeMap<u64, MessageRow>,
     /// Audit entries.
     pub audits: u64,
+    /// By mesh and key.
+    pub state: BTreeMap<(String, String), StateRow>,
+    /// In the order made.
+    pub streams: Vec<StreamRow>,
+    /// Presences and the streams they are subscribed to.
+    pub subscriptions: BTreeSet<(Position, String)>,
     boots: u64,
     first_seq: u64,
     rows: u64,
@@ -100,7 +106,13 @@ impl Tables {
                     found.row.cursor = *cursor;
                 }
             }
-            StoreOp::PresenceEnd { id, at, ended, .. } => {
+            StoreOp::PresenceEnd {
+                began,
+                id,
+                at,
+                ended,
+            } => {
+                self.subscriptions.retain(|(of, _)| of != began);
                 if let Some(found) = self.presences.get_mut(id) {
                     found.ended.get_or_insert((*at, *ended));
                 }
@@ -160,6 +172,30 @@ impl Tables {
                     {
                         row.delivered_at = Some(*at);
                     }
+                }
+            }
+            StoreOp::StateSet { row, .. } => {
+                self.audits += 1;
+                let key = (row.mesh_id.clone(), row.key.clone());
+                self.state.insert(key, (**row).clone());
+            }
+            StoreOp::StreamCreate(row) => {
+                let name = |row: &StreamRow| (row.mesh_id.clone(), row.name.clone());
+                if self.streams.iter().all(|old| name(old) != name(row)) {
+                    self.streams.push((**row).clone());
+                }
+            }
+            StoreOp::Subscribed {
+                began,
+                stream,
+                subscribed,
+                ..
+            } => {
+                let subscription = (*began, stream.clone());
+                if *subscribed {
+                    self.subscriptions.insert(subscription);
+                } else {
+                    self.subscriptions.remove(&subscription);
                 }
             }
             StoreOp::Audit(_) => self.audits += 1,
@@ -260,6 +296,10 @@ impl Tables {
         rows.extend(self.meshes.iter().cloned().map(BootRow::Mesh));
         rows.extend(self.members.iter().cloned().map(BootRow::Member));
         rows.extend(self.states.iter().cloned().map(BootRow::PeerState));
+        let state = self.state.values().cloned();
+        rows.extend(state.map(|row| BootRow::State(Box::new(row))));
+        let streams = self.streams.iter().cloned();
+        rows.extend(streams.map(|row| BootRow::Stream(Box::new(row))));
         let mut present: Vec<&Presence> = self
             .presences
             .values()
@@ -269,7 +309,15 @@ impl Tables {
         for presence in present {
             let mut row = presence.row.clone();
             row.boot_epochs = presence.epochs(self.boots);
+            let (mesh_id, began) = (row.mesh_id.clone(), row.began);
             rows.push(BootRow::Presence(Box::new(row)));
+            for (_, stream) in self.subscriptions.iter().filter(|(of, _)| *of == began) {
+                rows.push(BootRow::Subscription(SubscriptionRow {
+                    mesh_id: mesh_id.clone(),
+                    began,
+                    stream: stream.clone(),
+                }));
+            }
         }
         rows.extend(self.ended());
         self.logs(log, now, &mut rows);

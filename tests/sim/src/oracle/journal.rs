@@ -80,6 +80,9 @@ impl Oracle {
             StoreOp::MessageDelivered { seq, .. } => self.delivered(seq.0)?,
             StoreOp::MessageAcked { .. } => self.keys_are_own(step, op)?,
             StoreOp::MessageInsert(_)
+            | StoreOp::StateSet { .. }
+            | StoreOp::StreamCreate(_)
+            | StoreOp::Subscribed { .. }
             | StoreOp::PresenceTold { .. }
             | StoreOp::PresenceCursor { .. }
             | StoreOp::Restarted(_)

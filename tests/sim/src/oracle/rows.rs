@@ -38,7 +38,10 @@ pub(crate) fn mesh_of_row(row: &BootRow, tables: &Tables) -> String {
                 .map(|member| member.mesh_id.clone())
                 .unwrap_or_default()
         }
+        BootRow::State(row) => row.mesh_id.clone(),
+        BootRow::Stream(row) => row.mesh_id.clone(),
         BootRow::Presence(row) => row.mesh_id.clone(),
+        BootRow::Subscription(row) => row.mesh_id.clone(),
         BootRow::Resume(_) => String::new(),
         BootRow::Ended(row) => row.mesh_id.clone(),
         BootRow::Said(row) => row.mesh_id.clone(),

@@ -4,8 +4,8 @@ use holdfast_core::identity::KeyPair;
 use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::mint::Mint;
 use holdfast_core::rows::{
-    Group, MemberRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority, Restart, Stats,
-    Status, StatusSource, StoreOp, StoreQuery, Told,
+    AuditRow, Group, MemberRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority, Restart,
+    StateRow, Stats, Status, StatusSource, StoreOp, StoreQuery, StreamRow, Told,
 };
 use holdfast_core::time::{Millis, Wall};
 
@@ -41,6 +41,8 @@ pub(crate) struct Maker {
     now: i64,
     /// The first sequence of this boot.
     pub(crate) first: u64,
+    /// Streams made.
+    streams: i64,
 }
 
 impl Maker {
@@ -51,6 +53,7 @@ impl Maker {
             members,
             now,
             first: 0,
+            streams: 0,
         }
     }
 
@@ -235,10 +238,59 @@ impl Maker {
         })
     }
 
+    fn name(&mut self) -> String {
+        format!("it's {}", self.chance.below(4))
+    }
+
+    fn state(&mut self) -> StoreOp {
+        let (member, value) = (self.member(), self.chance.below(100));
+        let audit = AuditRow {
+            mesh_id: member.mesh_id.clone(),
+            event_type: "state_set",
+            actor_member_id: None,
+            actor_display_name: None,
+            payload: serde_json::json!({ "value": value }),
+            created_at: self.wall(),
+        };
+        let row = StateRow {
+            mesh_id: member.mesh_id,
+            key: self.name(),
+            value: value.to_string(),
+            updated_by: member.display_name,
+            updated_at: self.wall(),
+            setter: self.position(),
+            position: self.position(),
+        };
+        StoreOp::StateSet {
+            row: Box::new(row),
+            audit: Box::new(audit),
+        }
+    }
+
+    fn stream(&mut self) -> StoreOp {
+        self.streams += 1;
+        let member = self.member();
+        StoreOp::StreamCreate(Box::new(StreamRow {
+            id: format!("stream-{}", self.streams),
+            mesh_id: member.mesh_id,
+            name: self.name(),
+            created_by: member.display_name,
+            created_at: Wall(self.now + self.streams),
+        }))
+    }
+
     /// The next operation.
     pub(crate) fn op(&mut self) -> StoreOp {
         let ((began, id), at) = (self.who(), self.wall());
-        match self.chance.below(12) {
+        match self.chance.below(15) {
+            12 => self.state(),
+            13 => StoreOp::Subscribed {
+                began,
+                id,
+                stream: self.name(),
+                subscribed: self.chance.below(3) > 0,
+            },
+            14 => self.stream(),
             0 | 1 => StoreOp::PresencePut(Box::new(self.presence())),
             2 => StoreOp::PresenceGrace {
                 began,
