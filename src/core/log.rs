@@ -270,7 +270,7 @@ impl Log {
             Kept::Said(said) => &said.0,
         };
         Some(match what {
-            What::Message { .. } | What::State { .. } => &mut self.said_dropped,
+            What::Message { .. } | What::Posted | What::State { .. } => &mut self.said_dropped,
             What::Joined { .. } | What::Left { .. } | What::Visibility { .. } => {
                 &mut self.news_dropped
             }

@@ -7,8 +7,8 @@ use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::limits::LogLimits;
 use holdfast_core::rows::{
     BootRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
-    PresenceRow, RecordAnswer, Restart, SentRow, StateRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery,
-    StreamRow, SubscriptionRow, Told,
+    PresenceRow, RecordAnswer, Restart, SentRow, StateRow, StoreAnswer, StoreFailure, StoreOp,
+    StoreQuery, StreamRow, SubscriptionRow, Told,
 };
 use holdfast_core::time::Wall;
 

@@ -198,11 +198,33 @@ impl Decoded {
             "ban" => Some(self.either("ban_ack", &MODERATION_ERRORS)),
             "unban" => Some(self.either("unban_ack", &MODERATION_ERRORS)),
             "list_bans" => Some(self.either("list_bans_result", &[])),
-            _ => Some(match reply_of(kind) {
+            _ => self.answer_of_what_is_shared(kind),
+        }
+    }
+
+    /// protocol.md §11, §12, §15.
+    fn answer_of_what_is_shared(&self, kind: &str) -> Option<Expect> {
+        let made = ["invalid_argument", "limit", "storage"];
+        Some(match kind {
+            "set_state" | "publish" | "unsubscribe" => {
+                let codes = ["invalid_argument", "limit", "not_found"];
+                Expect {
+                    must: false,
+                    ..self.reply(codes.map(|code| ("error", code)).to_vec())
+                }
+            }
+            "get_state" => self.either("state_result", &["invalid_argument"]),
+            "list_state" => self.either("state_list", &[]),
+            "create_stream" => self.either("stream_created", &made),
+            "subscribe" => self.either("subscribed", &made),
+            "list_streams" => self.either("stream_list", &[]),
+            "set_clock" | "get_clock" => self.either("clock_status", &[]),
+            "pause_clock" | "resume_clock" => self.either("clock_status", &["no_clock"]),
+            _ => match reply_of(kind) {
                 Some(reply) => self.either(reply, &["*"]),
                 None => self.error("unsupported"),
-            }),
-        }
+            },
+        })
     }
 
     /// A recall is answered in two forms, unless it failed.
@@ -289,7 +311,7 @@ fn reply_of(kind: &str) -> Option<&'static str> {
 fn reach(kind: &str) -> Reach {
     match kind {
         // A list is preceded by the news that it would give away.
-        "send" | "set_visible" | "list_peers" => Reach::Push,
+        "send" | "set_visible" | "list_peers" | "set_state" | "publish" => Reach::Push,
         "kick" | "disconnect" | "ban" => Reach::Moderate,
         _ => Reach::Own,
     }

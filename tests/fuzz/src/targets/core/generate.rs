@@ -149,6 +149,18 @@ const REQUESTS: &[&str] = &[
     r#"{"type":"unban","target":"name 2","_reqId":"u"}"#,
     r#"{"type":"list_bans","_reqId":"lb"}"#,
     r#"{"type":"set_state","key":"k","value":1,"_reqId":"x"}"#,
+    r#"{"type":"set_state","key":"k","value":{"deep":[null,"\u00e9"]}}"#,
+    r#"{"type":"get_state","key":"k","_reqId":"gs"}"#,
+    r#"{"type":"list_state","_reqId":"ls"}"#,
+    r#"{"type":"create_stream","name":"s","_reqId":"cs"}"#,
+    r#"{"type":"subscribe","stream":"s","_reqId":"su"}"#,
+    r#"{"type":"unsubscribe","stream":"s","_reqId":"us"}"#,
+    r#"{"type":"publish","stream":"s","data":[1,"x"],"_reqId":"pu"}"#,
+    r#"{"type":"list_streams","_reqId":"lt"}"#,
+    r#"{"type":"set_clock","speed":100,"_reqId":"sc"}"#,
+    r#"{"type":"pause_clock","_reqId":"pc"}"#,
+    r#"{"type":"resume_clock","_reqId":"rc"}"#,
+    r#"{"type":"get_clock","_reqId":"gc"}"#,
     r#"{"type":"mcp_call","serverName":"s","toolName":"t","args":{},"_reqId":"x"}"#,
 ];
 

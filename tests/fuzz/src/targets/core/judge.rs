@@ -21,10 +21,12 @@ impl Story {
                 let name = self.live(shard, *conn);
                 let frame = serde_json::from_slice::<Value>(frame);
                 let frame = frame.expect("every frame is JSON that every client can read");
-                if frame["type"] == "push" {
-                    self.judge_push(name, &frame, cause);
-                } else {
-                    self.judge_answer(name, &frame, cause);
+                match frame["type"].as_str() {
+                    Some("push") => self.judge_push(name, &frame, cause),
+                    Some("state_change" | "stream_data") => self.check_reach(name, cause, "push"),
+                    // It follows another answer.
+                    Some("state_value") => self.check_reach(name, cause, "answer"),
+                    _ => self.judge_answer(name, &frame, cause),
                 }
             }
             Effect::Ping { conn, .. } => {
