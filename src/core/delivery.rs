@@ -7,7 +7,7 @@ use crate::mailbox::Mailbox;
 use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
 use crate::peer::{Kind, Lease, MemberIx, MeshIx, PeerConn};
-use crate::rows::{MessageRow, Priority, StoreOp};
+use crate::rows::{MessageRow, Origin, Priority, StoreOp};
 use crate::shard::{Shard, Turn};
 use crate::wire::frames;
 
@@ -262,6 +262,7 @@ impl Shard {
             ciphertext: &row.ciphertext,
             created_at: row.created_at,
             reply_to_id: row.reply_to_id.as_deref(),
+            subtype: (row.origin == Origin::Reminder).then_some("reminder"),
             client_message_id: row
                 .client_message_id
                 .as_deref()

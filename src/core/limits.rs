@@ -106,6 +106,29 @@ pub const NAME_BYTES_MAX: usize = 512;
 /// Longest text a session carries (cwd, summary, hostname, model, one profile field), in bytes.
 pub const TEXT_BYTES_MAX: usize = 4096;
 
+/// Scheduled messages of one member that have not been sent; a further one gets `limit`.
+pub const SCHEDULES_MAX: usize = 1000;
+
+/// Bytes of them all together; a further one gets `limit`.
+pub const SCHEDULED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest cron expression, in bytes.
+pub const CRON_BYTES_MAX: usize = 256;
+
+/// How far a cron expression is searched for its next moment. Eight years may lie between two leap
+/// days, as from 2096 to 2104.
+pub const CRON_YEARS_MAX: i32 = 8;
+
+/// How often the wall clock is looked at while anything is scheduled: by so much a message may be
+/// late when that clock is put forward.
+pub const SCHEDULES_WATCHED: Millis = Millis::secs(10);
+
+/// Scheduled messages sent in one go; others that are due follow a tick later.
+pub const SCHEDULES_AT_ONCE: usize = 256;
+
+/// A scheduled message whose member has sent too much of late is tried again in this time.
+pub const SCHEDULE_RETRY: Millis = Millis::secs(1);
+
 /// Largest profile or stats object kept per session, in bytes of JSON.
 pub const PROFILE_BYTES_MAX: usize = 16 * 1024;
 

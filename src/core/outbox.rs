@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::ids::{Position, PubKey, Seq};
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX};
-use crate::rows::Priority;
+use crate::rows::{MessageRow, Origin, Priority};
 
 /// A direct message in memory: its encoded push and what routing needs of it.
 #[derive(Clone, Debug)]
@@ -22,10 +22,30 @@ pub(crate) struct Mail {
     pub(crate) priority: Priority,
     pub(crate) sender_member: PubKey,
     pub(crate) sender_session: Option<PubKey>,
-    /// The sending session, while the message has not been on disk only.
+    /// The sending session, while the message has not been on disk only; empty if none sent it.
     pub(crate) sender_presence: Option<Box<str>>,
     pub(crate) client_message_id: Option<Box<str>>,
     pub(crate) frame: Bytes,
+}
+
+impl Mail {
+    /// A message as its row has it, for that key.
+    pub(crate) fn of_row(row: &MessageRow, target: PubKey, frame: Bytes) -> Self {
+        let sender_presence = match row.origin {
+            Origin::Sent => None,
+            Origin::Scheduled | Origin::Reminder => Some(Box::default()),
+        };
+        Self {
+            seq: row.seq,
+            target,
+            priority: row.priority,
+            sender_member: row.sender_member_pubkey,
+            sender_session: row.sender_session_pubkey,
+            sender_presence,
+            client_message_id: row.client_message_id.as_deref().map(Into::into),
+            frame,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -185,15 +185,6 @@ impl Shard {
     fn mail_of_row(&self, mesh: MeshIx, row: MessageRow) -> Option<Mail> {
         let target = PubKey::parse(&row.target_spec)?;
         let frame = self.push_frame(mesh, &row, Some(&target));
-        Some(Mail {
-            seq: row.seq,
-            target,
-            priority: row.priority,
-            sender_member: row.sender_member_pubkey,
-            sender_session: row.sender_session_pubkey,
-            sender_presence: None,
-            client_message_id: row.client_message_id.map(String::into_boxed_str),
-            frame,
-        })
+        Some(Mail::of_row(&row, target, frame))
     }
 }

@@ -93,6 +93,35 @@ impl Shard {
         })
     }
 
+    /// The same of a message that a member has scheduled: none of its sessions sends it, so that
+    /// none is left out, and its own keys are among those to wait for.
+    pub(crate) fn check_scheduled(
+        &self,
+        sender: MemberIx,
+        key: Option<PubKey>,
+    ) -> Result<Recipient, NoRecipient> {
+        let key = key.ok_or(NoRecipient::Absent)?;
+        let member = self.member(sender).ok_or(NoRecipient::Absent)?;
+        let mesh = self.mesh(member.mesh).ok_or(NoRecipient::Absent)?;
+        let by_key = mesh.by_key.get(&key).copied();
+        let has_sessions = |ix: &MemberIx| self.member(*ix).is_some_and(|m| !m.sessions.is_empty());
+        let holder = self.key_holder(member.mesh, &key);
+        let by_session = holder.and_then(|holder| self.peers.get_slot(holder));
+        let by_session = by_session.map(|peer| peer.member);
+        let present = by_session.or(by_key.filter(has_sessions));
+        let owner = present.or(by_key).or_else(|| mesh.known.owner(&key));
+        let owner = owner.and_then(|ix| self.member(ix));
+        let owner = owner.filter(|owner| owner.revoked_at.is_none());
+        let owner = owner.ok_or(NoRecipient::Absent)?;
+        if owner.key != member.key && !owner.allows(&member.key, None).dm {
+            return Err(NoRecipient::Blocked);
+        }
+        Ok(Recipient {
+            key,
+            deferred: present.is_none(),
+        })
+    }
+
     /// Whose a known key is that nobody present has. The sender's own keys are none to wait for.
     fn absent_owner(&self, sender: &PeerConn, key: &PubKey) -> Option<MemberIx> {
         let mesh = self.mesh(sender.mesh)?;

@@ -95,6 +95,19 @@ macro_rules! names {
     };
 }
 
+/// How a message came to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// By a session, now.
+    #[default]
+    Sent,
+    /// By a schedule: it came from none of its member's sessions, and may go to each of them.
+    Scheduled,
+    /// Likewise; its push has the subtype `reminder`.
+    Reminder,
+}
+
+names!(Origin { Sent = "sent", Scheduled = "scheduled", Reminder = "reminder" });
 names!(PeerRole { ControlPlane = "control-plane", Session = "session" });
 names!(Status { Idle = "idle", Working = "working", Dnd = "dnd" });
 names!(StatusSource { Jsonl = "jsonl", Manual = "manual", Hook = "hook" });
@@ -375,6 +388,41 @@ pub struct MessageRow {
     pub position: Option<Position>,
     /// Whether nobody had the key when it was accepted, as its sender was told.
     pub deferred: bool,
+    /// How it came to be sent.
+    pub origin: Origin,
+}
+
+/// A message to be sent later, or again and again (protocol.md §16).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleRow {
+    /// The id its member sees: a UUID.
+    pub id: String,
+    /// The mesh.
+    pub mesh_id: String,
+    /// Whose it is.
+    pub member_id: String,
+    /// The presence that made it; hears of it when it fires, if it is there.
+    pub presence_id: String,
+    /// The key of that session, if it had one.
+    pub session_pubkey: Option<PubKey>,
+    /// The name of that session.
+    pub sender_name: String,
+    /// As asked: a key in hex, `*`, `@group`, `#topic`.
+    pub to: String,
+    /// Whom that means: a throw-away connection that names itself means its member.
+    pub target_spec: String,
+    /// What is sent, as plain text.
+    pub message: String,
+    /// When it fires next.
+    pub deliver_at: Wall,
+    /// When it fires after that (five fields, UTC); None if it does not.
+    pub cron: Option<String>,
+    /// Whether it is a reminder.
+    pub reminder: bool,
+    /// How often it has fired.
+    pub fired_count: u32,
+    /// When it was made.
+    pub created_at: Wall,
 }
 
 /// One audit entry; the store chains and hashes it (protocol.md §17).

@@ -20,9 +20,11 @@ use crate::peer::{MemberIx, MeshIx, PeerConn};
 use crate::repeats::Repeats;
 use crate::replay::Replay;
 use crate::rows::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery};
+use crate::schedules::Schedules;
 use crate::time::{Mono, Now};
 use crate::verbs::hook::PendingStatus;
 use crate::verbs::repeat::Doubted;
+use crate::verbs::schedule::Scheduling;
 use crate::verbs::send::Unstored;
 use crate::wheel::Wheel;
 
@@ -57,6 +59,8 @@ pub(crate) enum Timer {
     Clock(MeshIx),
     /// Requests for peers' files that may have waited long enough.
     Relays(MeshIx),
+    /// Scheduled messages may be due.
+    Schedules,
 }
 
 /// Who waits for a store operation or query.
@@ -80,6 +84,8 @@ pub(crate) enum Waiting {
     },
     /// The end of a lease: others are told when it is durable.
     Left(MeshIx),
+    /// Whoever scheduled a message.
+    Scheduled(Box<Scheduling>),
     /// A mailbox that is read back.
     Mailbox(MeshIx, PubKey),
     /// Something of what a mesh keeps on disk only.
@@ -136,6 +142,7 @@ pub struct Shard {
     pub(crate) repeats: Repeats,
     pub(crate) cwds: Cwds,
     pub(crate) pending_statuses: VecDeque<PendingStatus>,
+    pub(crate) schedules: Schedules,
     pub(crate) waiting: HashMap<Token, Waiting, Hasher>,
     pub(crate) shutting_down: bool,
     /// With which resume tokens are made, once it has been given.
@@ -175,6 +182,7 @@ impl Shard {
             repeats: Repeats::new(hasher.clone()),
             cwds: Cwds::default(),
             pending_statuses: VecDeque::new(),
+            schedules: Schedules::new(&hasher),
             waiting: HashMap::with_hasher(hasher),
             shutting_down: false,
             resume_key: None,
@@ -229,6 +237,7 @@ impl Shard {
                 Timer::Mailboxes(mesh) => self.mailboxes_due(t, mesh),
                 Timer::Clock(mesh) => self.clock_due(t, mesh),
                 Timer::Relays(mesh) => self.relays_due(t, mesh),
+                Timer::Schedules => self.schedules_due(t),
             }
         }
     }
@@ -366,6 +375,7 @@ impl Shard {
             // Presence goes on when the disk does not: a failure holds back no news.
             Some(Waiting::Joined { slot, order }) => self.joined(t, slot, order),
             Some(Waiting::Left(mesh)) => self.left(t, mesh, token),
+            Some(Waiting::Scheduled(asked)) => self.schedule_stored(t, token, &asked, result),
             Some(
                 Waiting::Mailbox(..)
                 | Waiting::MessageStatus { .. }
@@ -405,7 +415,8 @@ impl Shard {
                 Waiting::Send(_)
                 | Waiting::Answer { .. }
                 | Waiting::Joined { .. }
-                | Waiting::Left(_),
+                | Waiting::Left(_)
+                | Waiting::Scheduled(_),
             )
             | None => {}
         }
@@ -426,6 +437,7 @@ impl Shard {
             BootRow::Log(row) => self.log_found(t, &row),
             BootRow::Sent(row) => self.sent_found(&row),
             BootRow::Mailbox(row) => self.mailbox_found(t.now.mono, &row),
+            BootRow::Schedule(row) => self.schedule_found(t, *row),
         }
     }
 

@@ -393,6 +393,7 @@ fn partition(rows: Vec<BootRow>, shards: usize) -> Vec<Vec<BootRow>> {
             BootRow::Log(row) => &row.mesh_id,
             BootRow::Sent(row) => &row.mesh_id,
             BootRow::Mailbox(row) => &row.mesh_id,
+            BootRow::Schedule(row) => &row.mesh_id,
         };
         let home = usize::from(home_of(mesh, count));
         if let Some(home) = homes.get_mut(home) {

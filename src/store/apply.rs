@@ -11,9 +11,11 @@ use super::merge::Merged;
 use super::sharing;
 use crate::core::ids::{Position, PubKey, Seq};
 use crate::core::rows::{
-    MessageRow, PeerStateRow, PresenceRow, Restart, StoreAnswer, StoreOp, StoreQuery, Told,
+    MessageRow, Origin, PeerStateRow, PresenceRow, Restart, StoreAnswer, StoreOp, StoreQuery, Told,
 };
 use crate::core::time::Wall;
+
+mod schedules;
 
 /// Carries out one operation inside the current transaction. Returns by how much the number of
 /// undelivered rows changed.
@@ -84,6 +86,11 @@ pub(super) fn apply(
             .prepare_cached("UPDATE member SET revoked_at = ?2 WHERE id = ?1")?
             .execute(params![id, at.map(|at| at.0)])
             .map(|_| 0),
+        StoreOp::SchedulePut(row) => schedules::put(conn, row).map(|()| 0),
+        StoreOp::ScheduleCancelled { id } => schedules::delete(conn, id).map(|()| 0),
+        StoreOp::ScheduleFired { id, sent, next } => {
+            schedules::fired(conn, chains, (id, sent.as_deref(), *next))
+        }
     }
 }
 
@@ -250,8 +257,9 @@ fn message_insert(
         "INSERT INTO message_queue (seq, id, mesh_id, sender_member_id, sender_member_pubkey,
             sender_session_pubkey, sender_name, target_spec, priority, nonce, ciphertext,
             created_at, delivered_at, client_message_id, request_fingerprint, reply_to_id, position,
-            deferred)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+            deferred, origin)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+            ?19)",
     )?
     .execute(params![
         encode::rowid(row.seq)?,
@@ -272,6 +280,7 @@ fn message_insert(
         row.reply_to_id,
         row.position.map(encode::position).transpose()?,
         row.deferred,
+        (row.origin != Origin::Sent).then(|| row.origin.name()),
     ])
     .map(drop)
 }

@@ -21,7 +21,8 @@ pub(super) fn compact_again_at(kept: usize) -> usize {
 
 /// Empties `lane` of what need not be kept, in order.
 ///
-/// - An awaited message is refused: whoever asked is told, so nothing of it remains.
+/// - An awaited message is refused, and one to be scheduled: whoever asked is told, so nothing of it
+///   remains.
 /// - An awaited operation on a presence, a member, saved state, a confirmation or the audit chain
 ///   is answered with the failure, since it is not durable now, and kept all the same: it is in
 ///   effect already.
@@ -67,8 +68,10 @@ pub(super) fn in_effect(op: &StoreOp) -> bool {
         | StoreOp::MessageDelivered { .. }
         | StoreOp::MessageAcked { .. }
         | StoreOp::MemberRevoked { .. }
+        | StoreOp::ScheduleCancelled { .. }
+        | StoreOp::ScheduleFired { .. }
         | StoreOp::Audit(_) => true,
-        StoreOp::MessageInsert(_) => false,
+        StoreOp::MessageInsert(_) | StoreOp::SchedulePut(_) => false,
     }
 }
 
@@ -144,7 +147,10 @@ impl Later {
             | StoreOp::MessageDelivered { .. }
             | StoreOp::MessageAcked { .. }
             | StoreOp::Audit(_)
-            | StoreOp::MemberRevoked { .. } => false,
+            | StoreOp::MemberRevoked { .. }
+            | StoreOp::SchedulePut(_)
+            | StoreOp::ScheduleCancelled { .. }
+            | StoreOp::ScheduleFired { .. } => false,
         }
     }
 }

@@ -30,8 +30,8 @@ const BATCH: usize = 256;
 
 /// Takes the rows as they are read, in the order in which to give them to their home shards: the
 /// key of resume tokens, meshes, members, peer states, shared state, streams, presences with their
-/// subscriptions, ended presences, logs, sends, mailboxes. A presence is as the starts since it was written have left it, and its `boot_epochs`
-/// count this boot already.
+/// subscriptions, ended presences, logs, sends, mailboxes, scheduled messages. A presence is as the
+/// starts since it was written have left it, and its `boot_epochs` count this boot already.
 pub(super) type Deliver<'a> = &'a mut (dyn FnMut(Vec<BootRow>) + 'a);
 
 /// What has been read.
@@ -107,6 +107,10 @@ pub(super) fn read(
         "delivered_at IS NULL",
         mailbox,
     )?;
+    let all = "TRUE ORDER BY number";
+    reading.read(&tx, "scheduled_message", encode::SCHEDULE, all, |row| {
+        encode::schedule(row).map(|row| Some(BootRow::Schedule(Box::new(row))))
+    })?;
     let image = reading.end();
     tx.execute(
         "INSERT INTO boot (id, started_at, version, first_seq, presences)

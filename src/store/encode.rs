@@ -11,8 +11,8 @@ use rusqlite::{Error, Row};
 use crate::core::ids::{Position, PubKey, Seq};
 use crate::core::mint::MessageId;
 use crate::core::rows::{
-    EndedRow, Group, MemberRow, MeshRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority,
-    Restart, Stats, Status, StatusSource,
+    EndedRow, Group, MemberRow, MeshRow, MessageRow, Origin, PeerRole, PeerStateRow, PresenceRow,
+    Priority, Restart, ScheduleRow, Stats, Status, StatusSource,
 };
 use crate::core::time::{Millis, Wall};
 
@@ -56,11 +56,18 @@ impl<'a, 'statement> Fields<'a, 'statement> {
         parsed
     }
 
-    fn optional_key(&mut self) -> rusqlite::Result<Option<PubKey>> {
+    fn optional<T>(
+        &mut self,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> rusqlite::Result<Option<T>> {
         match self.row.get_ref(self.at)?.as_str_or_null()? {
-            Some(_) => self.parsed(PubKey::parse).map(Some),
+            Some(_) => self.parsed(parse).map(Some),
             None => self.next::<Option<String>>().map(|_| None),
         }
+    }
+
+    fn optional_key(&mut self) -> rusqlite::Result<Option<PubKey>> {
+        self.optional(PubKey::parse)
     }
 
     pub(super) fn wall(&mut self) -> rusqlite::Result<Wall> {
@@ -277,7 +284,7 @@ pub(super) fn ended(row: &Row<'_>) -> rusqlite::Result<EndedRow> {
 /// Columns of [`message`].
 pub(super) const MESSAGE: &str = "seq, id, mesh_id, sender_member_id, sender_member_pubkey, \
      sender_session_pubkey, sender_name, target_spec, priority, nonce, ciphertext, created_at, \
-     delivered_at, client_message_id, request_fingerprint, reply_to_id, position, deferred";
+     delivered_at, client_message_id, request_fingerprint, reply_to_id, position, deferred, origin";
 
 pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     let fields = &mut Fields::of(row);
@@ -300,5 +307,30 @@ pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         reply_to_id: fields.next()?,
         position: fields.optional_count()?.map(Position),
         deferred: fields.next()?,
+        origin: fields.optional(Origin::parse)?.unwrap_or_default(),
+    })
+}
+
+/// Columns of [`schedule`].
+pub(super) const SCHEDULE: &str = "id, mesh_id, member_id, presence_id, session_pubkey, \
+     sender_name, send_to, target_spec, message, deliver_at, cron, reminder, fired_count, created_at";
+
+pub(super) fn schedule(row: &Row<'_>) -> rusqlite::Result<ScheduleRow> {
+    let fields = &mut Fields::of(row);
+    Ok(ScheduleRow {
+        id: fields.next()?,
+        mesh_id: fields.next()?,
+        member_id: fields.next()?,
+        presence_id: fields.next()?,
+        session_pubkey: fields.optional_key()?,
+        sender_name: fields.next()?,
+        to: fields.next()?,
+        target_spec: fields.next()?,
+        message: fields.next()?,
+        deliver_at: fields.wall()?,
+        cron: fields.next()?,
+        reminder: fields.next()?,
+        fired_count: fields.next()?,
+        created_at: fields.wall()?,
     })
 }

@@ -45,6 +45,9 @@ impl Merged {
                 | StoreOp::StreamCreate(_)
                 | StoreOp::Subscribed { .. }
                 | StoreOp::Audit(_)
+                | StoreOp::SchedulePut(_)
+                | StoreOp::ScheduleCancelled { .. }
+                | StoreOp::ScheduleFired { .. }
                 | StoreOp::MemberRevoked { .. } => {}
             }
         }

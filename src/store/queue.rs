@@ -54,6 +54,10 @@ impl Item {
                 query: StoreQuery::Records(query),
                 ..
             } => query.ask.body_bytes(),
+            Self::Op {
+                op: StoreOp::SchedulePut(row),
+                ..
+            } => row.message.len(),
             Self::Op { .. } | Self::Query { .. } => 0,
         }
     }
@@ -73,7 +77,10 @@ impl Item {
     pub(super) fn is_message(&self) -> bool {
         match self {
             Self::Op { op, .. } => {
-                matches!(op, StoreOp::MessageInsert(_) | StoreOp::StateSet { .. })
+                matches!(
+                    op,
+                    StoreOp::MessageInsert(_) | StoreOp::StateSet { .. } | StoreOp::SchedulePut(_)
+                )
             }
             Self::Query { .. } => true,
         }

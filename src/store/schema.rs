@@ -13,7 +13,8 @@ use super::OpenError;
 const APPLICATION_ID: i64 = 0x4846_7374;
 
 /// Migration `n` (counted from 1) leads from version `n - 1` to `n`. Released ones never change.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7, V8, V9, super::records::V10];
+pub(super) const MIGRATIONS: &[&str] =
+    &[V1, V2, V3, V4, V5, V6, V7, V8, V9, super::records::V10, V11];
 
 /// Notes on the choices:
 /// - `presence`: one index on `disconnected_at` finds both what boot wants (NULL) and what
@@ -325,6 +326,30 @@ CREATE TABLE subscription (
     stream TEXT NOT NULL,
     PRIMARY KEY (began_pos, stream)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// - `message_queue.origin`: how it came to be sent; NULL if by a session.
+/// - `scheduled_message`: what is still to be sent. Rows go when they have fired for the last time,
+///   or are cancelled.
+const V11: &str = "
+ALTER TABLE message_queue ADD COLUMN origin TEXT;
+CREATE TABLE scheduled_message (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    mesh_id TEXT NOT NULL REFERENCES mesh(id),
+    member_id TEXT NOT NULL REFERENCES member(id),
+    presence_id TEXT NOT NULL,
+    session_pubkey TEXT,
+    sender_name TEXT NOT NULL,
+    send_to TEXT NOT NULL,
+    target_spec TEXT NOT NULL,
+    message TEXT NOT NULL,
+    deliver_at INTEGER NOT NULL,
+    cron TEXT,
+    reminder INTEGER NOT NULL,
+    fired_count INTEGER NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
 ";
 
 fn known() -> i64 {

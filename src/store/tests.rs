@@ -17,8 +17,8 @@ use crate::core::ids::{Position, PubKey, Seq, Token};
 use crate::core::limits::LogLimits;
 use crate::core::mint::Mint;
 use crate::core::rows::{
-    AuditRow, BootRow, Group, MessageRow, PeerRole, PresenceRow, Priority, Status, StatusSource,
-    StoreAnswer, StoreFailure, StoreOp, StoreQuery,
+    AuditRow, BootRow, Group, MessageRow, Origin, PeerRole, PresenceRow, Priority, Status,
+    StatusSource, StoreAnswer, StoreFailure, StoreOp, StoreQuery,
 };
 use crate::core::time::{Millis, Wall};
 
@@ -33,6 +33,7 @@ mod merging;
 mod moving;
 mod operations;
 mod records;
+mod schedules;
 mod sharing;
 mod sweeping;
 mod upgrading;
@@ -356,6 +357,7 @@ fn message(made: &NewMesh, seq: u64, target_spec: &str) -> MessageRow {
         reply_to_id: None,
         position: None,
         deferred: true,
+        origin: Origin::Sent,
     }
 }
 

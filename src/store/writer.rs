@@ -388,5 +388,8 @@ fn op_name(op: &StoreOp) -> &'static str {
         StoreOp::MessageAcked { .. } => "message_acked",
         StoreOp::Audit(_) => "audit",
         StoreOp::MemberRevoked { .. } => "member_revoked",
+        StoreOp::SchedulePut(_) => "schedule_put",
+        StoreOp::ScheduleCancelled { .. } => "schedule_cancelled",
+        StoreOp::ScheduleFired { .. } => "schedule_fired",
     }
 }

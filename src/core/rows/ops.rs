@@ -2,7 +2,8 @@
 
 use super::{
     AuditRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
-    PresenceRow, RecordAnswer, RecordQuery, Restart, SentRow, StateRow, StreamRow, SubscriptionRow,
+    PresenceRow, RecordAnswer, RecordQuery, Restart, ScheduleRow, SentRow, StateRow, StreamRow,
+    SubscriptionRow,
 };
 use crate::identity::ResumeKey;
 use crate::ids::{Position, PubKey, Seq};
@@ -46,6 +47,9 @@ pub enum BootRow {
     Sent(SentRow),
     /// Somebody has mail.
     Mailbox(MailboxRow),
+    /// A message to be sent later, in the order they were made; after everything that is needed to
+    /// send it.
+    Schedule(Box<ScheduleRow>),
 }
 
 /// Something to make durable. Within one shard operations take effect in the order given.
@@ -158,6 +162,23 @@ pub enum StoreOp {
         id: String,
         /// When, or None to lift it.
         at: Option<Wall>,
+    },
+    /// Insert a scheduled message.
+    SchedulePut(Box<ScheduleRow>),
+    /// A scheduled message is not to be sent any more.
+    ScheduleCancelled {
+        /// Which.
+        id: String,
+    },
+    /// A scheduled message was sent, which is one change: either both are on disk, what was sent and
+    /// that it was, or neither.
+    ScheduleFired {
+        /// Which.
+        id: String,
+        /// What was sent, as [`Self::MessageInsert`] has it; None if it could not be sent.
+        sent: Option<Box<MessageRow>>,
+        /// When it fires next; None if that was all.
+        next: Option<Wall>,
     },
 }
 

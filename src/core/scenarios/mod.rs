@@ -13,6 +13,7 @@ mod records;
 mod relaying;
 mod restart;
 mod resuming;
+mod schedule;
 mod sharing;
 mod streaming;
 mod ticking;
@@ -119,6 +120,7 @@ impl World {
                 .persisted()
                 .filter_map(|(op, _)| match op {
                     StoreOp::MessageInsert(row) => Some((**row).clone()),
+                    StoreOp::ScheduleFired { sent, .. } => sent.as_deref().cloned(),
                     _ => None,
                 })
                 .filter(|row| {

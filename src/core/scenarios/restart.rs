@@ -54,8 +54,37 @@ impl World {
                 })));
             }
         }
+        for row in self.schedules() {
+            after.input(Input::Boot(BootRow::Schedule(Box::new(row))));
+        }
         after.past = self.written().cloned().collect();
         after
+    }
+
+    /// Scheduled messages on disk.
+    pub(super) fn schedules(&self) -> Vec<crate::rows::ScheduleRow> {
+        let mut rows: Vec<crate::rows::ScheduleRow> = Vec::new();
+        for op in self.written() {
+            match op {
+                StoreOp::SchedulePut(row) => rows.push((**row).clone()),
+                StoreOp::ScheduleCancelled { id }
+                | StoreOp::ScheduleFired { id, next: None, .. } => {
+                    rows.retain(|row| row.id != *id);
+                }
+                StoreOp::ScheduleFired {
+                    id,
+                    next: Some(next),
+                    ..
+                } => {
+                    for row in rows.iter_mut().filter(|row| row.id == *id) {
+                        row.deliver_at = *next;
+                        row.fired_count += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        rows
     }
 
     /// Everything on disk.

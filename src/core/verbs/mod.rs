@@ -25,6 +25,7 @@ mod receipts;
 pub(crate) mod records;
 mod relay;
 pub(crate) mod repeat;
+pub(crate) mod schedule;
 pub(crate) mod send;
 mod state;
 mod status;
@@ -184,6 +185,9 @@ impl Shard {
         if let Some(done) = self.request_of_what_is_shared(t, request, kind) {
             return done;
         }
+        if let Some(done) = self.request_for_later(t, request, kind) {
+            return done;
+        }
         if let Some(done) = self.record_request(t, request, kind) {
             return done;
         }
@@ -243,6 +247,25 @@ impl Shard {
         Some(done)
     }
 
+    /// Requests of scheduled messages; None if it is none of them.
+    fn request_for_later(
+        &mut self,
+        t: &mut Turn<'_>,
+        request: &Request<'_>,
+        kind: &str,
+    ) -> Option<Result<(), FieldError>> {
+        let done = match kind {
+            "schedule" => self.schedule(t, request),
+            "list_scheduled" => {
+                self.list_scheduled(t, request);
+                Ok(())
+            }
+            "cancel_scheduled" => self.cancel_scheduled(t, request),
+            _ => return None,
+        };
+        Some(done)
+    }
+
     fn invalid(&mut self, t: &mut Turn<'_>, request: &Request<'_>, error: &FieldError) {
         self.error(t, request, "invalid_argument", &error.to_string());
     }
@@ -278,7 +301,7 @@ impl Shard {
     }
 
     /// Answers a request that is in effect already, when `op` is durable.
-    fn answer_when_stored<T: Serialize>(
+    pub(crate) fn answer_when_stored<T: Serialize>(
         &mut self,
         t: &mut Turn<'_>,
         request: &Request<'_>,

@@ -11,7 +11,7 @@ use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
 use crate::peer::{MeshIx, OwedJoin, PeerConn};
 use crate::routing::{NoRecipient, Recipient, Target};
-use crate::rows::{MessageRow, Priority, StoreFailure, StoreOp};
+use crate::rows::{MessageRow, Origin, Priority, StoreFailure, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::verbs::Request;
 use crate::wire::{FieldError, frames};
@@ -179,6 +179,7 @@ impl Shard {
             reply_to_id,
             position: None,
             deferred: false,
+            origin: Origin::Sent,
         })
     }
 
@@ -191,18 +192,13 @@ impl Shard {
     ) {
         let target = recipient.key;
         row.deferred = recipient.deferred;
+        let frame = self.push_frame(mesh, &row, Some(&target));
         let mail = Mail {
-            seq: row.seq,
-            target,
-            priority: row.priority,
-            sender_member: row.sender_member_pubkey,
-            sender_session: row.sender_session_pubkey,
             sender_presence: self
                 .peers
                 .get_slot(sending.slot)
                 .map(|peer| (&*peer.presence_id()).into()),
-            client_message_id: row.client_message_id.as_deref().map(Into::into),
-            frame: self.push_frame(mesh, &row, Some(&target)),
+            ..Mail::of_row(&row, target, frame)
         };
         let place = Some((mesh, target, mail.seq));
         if self.store_message(t, sending, row, place) {
@@ -372,7 +368,7 @@ impl Shard {
 }
 
 /// Whether a message is not too large, which clients count in UTF-16.
-fn size(texts: &[&str], max: usize) -> Result<(), String> {
+pub(crate) fn size(texts: &[&str], max: usize) -> Result<(), String> {
     let sum = |size: fn(&str) -> usize| texts.iter().map(|text| size(text)).sum::<usize>();
     // A text has no more units than bytes, so that few have to be counted.
     let size = match sum(str::len) {

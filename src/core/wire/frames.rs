@@ -244,6 +244,8 @@ pub struct Push<'a> {
     pub created_at: Wall,
     /// As sent.
     pub reply_to_id: Option<&'a str>,
+    /// `reminder`, if it is one.
+    pub subtype: Option<&'a str>,
     /// As sent; direct messages only.
     pub client_message_id: Option<&'a str>,
     /// As sent; direct messages only.
@@ -269,6 +271,7 @@ impl Push<'_> {
             ("ciphertext", Some(self.ciphertext)),
             ("createdAt", Some(&created_at)),
             ("replyToId", self.reply_to_id),
+            ("subtype", self.subtype),
             ("client_message_id", self.client_message_id),
             ("request_fingerprint", self.request_fingerprint),
         ])
@@ -390,6 +393,7 @@ mod tests {
             ciphertext: "c",
             created_at: Wall(0),
             reply_to_id: None,
+            subtype: None,
             client_message_id: Some("mine"),
             request_fingerprint: None,
         };

@@ -27,6 +27,7 @@ fn kinds(rows: &[BootRow]) -> String {
             BootRow::Log(_) => 'l',
             BootRow::Sent(_) => 'n',
             BootRow::Mailbox(_) => 'b',
+            BootRow::Schedule(_) => 'c',
         })
         .collect()
 }

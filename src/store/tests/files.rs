@@ -61,7 +61,7 @@ fn a_newer_version_is_named_and_left_alone() {
         error,
         OpenError::Newer {
             found: 99,
-            known: 9,
+            known: 11,
             ..
         }
     ));
@@ -131,7 +131,7 @@ fn closing_empties_the_wal_and_opening_again_changes_nothing() {
         .unwrap()
         .close();
     assert_eq!(version("schema_version"), schema);
-    assert_eq!(version("user_version"), 9);
+    assert_eq!(version("user_version"), 11);
 }
 
 /// A crash in the middle of the very first migration leaves an empty database.

@@ -122,6 +122,12 @@ fn op_number(op: &holdfast_core::rows::StoreOp) -> u64 {
         StoreOp::MessageAcked { seq, .. } => 700 + seq.map_or(0, |seq| seq.0),
         StoreOp::Audit(row) => 800 + row.event_type.len() as u64,
         StoreOp::MemberRevoked { at, .. } => 900 + u64::from(at.is_some()),
+        StoreOp::SchedulePut(row) => 1000_u64.wrapping_add_signed(row.deliver_at.0),
+        StoreOp::ScheduleCancelled { id } => 1100 + id.len() as u64,
+        StoreOp::ScheduleFired { sent, next, .. } => {
+            let seq = sent.as_ref().map_or(0, |sent| sent.seq.0);
+            1200 + seq * 2 + u64::from(next.is_some())
+        }
     }
 }
 

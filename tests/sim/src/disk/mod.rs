@@ -121,7 +121,7 @@ impl Disk {
             let failure = StoreFailure::Overloaded;
             match &item {
                 Item::Op {
-                    op: StoreOp::MessageInsert(_),
+                    op: StoreOp::MessageInsert(_) | StoreOp::SchedulePut(_),
                     token: Some(token),
                 } => {
                     return Some(Reply::Stored(*token, Err(failure)));
@@ -237,7 +237,9 @@ impl Disk {
                         token: Some(token),
                     } => {
                         replies.push((shard, Reply::Stored(token, Err(failure))));
-                        if !matches!(op, StoreOp::MessageInsert(_)) {
+                        let refused =
+                            matches!(op, StoreOp::MessageInsert(_) | StoreOp::SchedulePut(_));
+                        if !refused {
                             self.lanes[shard].push_back(Item::Op { op, token: None });
                         }
                     }

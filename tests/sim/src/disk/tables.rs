@@ -7,8 +7,8 @@ use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::limits::LogLimits;
 use holdfast_core::rows::{
     BootRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
-    PresenceRow, RecordAnswer, Restart, SentRow, StateRow, StoreAnswer, StoreFailure, StoreOp,
-    StoreQuery, StreamRow, SubscriptionRow, Told,
+    PresenceRow, RecordAnswer, Restart, ScheduleRow, SentRow, StateRow, StoreAnswer, StoreFailure,
+    StoreOp, StoreQuery, StreamRow, SubscriptionRow, Told,
 };
 use holdfast_core::time::Wall;
 
@@ -53,6 +53,8 @@ pub struct Tables {
     pub states: Vec<PeerStateRow>,
     /// By sequence.
     pub messages: BTreeMap<u64, MessageRow>,
+    /// In the order made.
+    pub schedules: Vec<ScheduleRow>,
     /// Audit entries.
     pub audits: u64,
     /// By mesh and key.
@@ -136,10 +138,7 @@ impl Tables {
                 }
             }
             StoreOp::MessageInsert(row) => {
-                if self.messages.contains_key(&row.seq.0) {
-                    return Err(StoreFailure::Io);
-                }
-                self.messages.insert(row.seq.0, (**row).clone());
+                self.insert(row)?;
             }
             StoreOp::MessageDelivered { seq, at } => {
                 if let Some(found) = self.messages.get_mut(&seq.0) {
@@ -204,8 +203,42 @@ impl Tables {
                     member.revoked_at = *at;
                 }
             }
+            StoreOp::SchedulePut(row) => {
+                if self.schedules.iter().any(|other| other.id == row.id) {
+                    return Err(StoreFailure::Io);
+                }
+                self.schedules.push((**row).clone());
+            }
+            StoreOp::ScheduleCancelled { id } => self.schedules.retain(|row| row.id != *id),
+            StoreOp::ScheduleFired { id, sent, next } => {
+                if let Some(sent) = sent {
+                    self.insert(sent)?;
+                    self.audits += 1;
+                }
+                self.fired(id, *next);
+            }
         }
         Ok(())
+    }
+
+    fn insert(&mut self, row: &MessageRow) -> Result<(), StoreFailure> {
+        if self.messages.contains_key(&row.seq.0) {
+            return Err(StoreFailure::Io);
+        }
+        self.messages.insert(row.seq.0, row.clone());
+        Ok(())
+    }
+
+    fn fired(&mut self, id: &str, next: Option<Wall>) {
+        match next {
+            Some(next) => {
+                for row in self.schedules.iter_mut().filter(|row| row.id == *id) {
+                    row.deliver_at = next;
+                    row.fired_count += 1;
+                }
+            }
+            None => self.schedules.retain(|row| row.id != *id),
+        }
     }
 
     /// Whoever has not come back since this boot is extended.
@@ -335,6 +368,8 @@ impl Tables {
                 rows.push(BootRow::Mailbox(MailboxRow { mesh_id, target }));
             }
         }
+        let schedules = self.schedules.iter().cloned();
+        rows.extend(schedules.map(|row| BootRow::Schedule(Box::new(row))));
         (rows, Seq(self.first_seq))
     }
 

@@ -88,7 +88,10 @@ impl Oracle {
             | StoreOp::Restarted(_)
             | StoreOp::PeerStatePut(_)
             | StoreOp::Audit(_)
-            | StoreOp::MemberRevoked { .. } => {}
+            | StoreOp::MemberRevoked { .. }
+            | StoreOp::SchedulePut(_)
+            | StoreOp::ScheduleCancelled { .. }
+            | StoreOp::ScheduleFired { .. } => {}
         }
         Ok(())
     }

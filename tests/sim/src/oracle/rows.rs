@@ -48,6 +48,7 @@ pub(crate) fn mesh_of_row(row: &BootRow, tables: &Tables) -> String {
         BootRow::Log(row) => row.mesh_id.clone(),
         BootRow::Sent(row) => row.mesh_id.clone(),
         BootRow::Mailbox(row) => row.mesh_id.clone(),
+        BootRow::Schedule(row) => row.mesh_id.clone(),
     }
 }
 

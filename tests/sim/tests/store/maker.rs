@@ -4,8 +4,9 @@ use holdfast_core::identity::KeyPair;
 use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::mint::Mint;
 use holdfast_core::rows::{
-    AuditRow, Group, MemberRow, MessageRow, PeerRole, PeerStateRow, PresenceRow, Priority, Restart,
-    StateRow, Stats, Status, StatusSource, StoreOp, StoreQuery, StreamRow, Told,
+    AuditRow, Group, MemberRow, MessageRow, Origin, PeerRole, PeerStateRow, PresenceRow, Priority,
+    Restart, ScheduleRow, StateRow, Stats, Status, StatusSource, StoreOp, StoreQuery, StreamRow,
+    Told,
 };
 use holdfast_core::time::{Millis, Wall};
 
@@ -192,11 +193,51 @@ impl Maker {
             reply_to_id: self.chance.maybe("r".into()),
             position,
             deferred: self.chance.coin(),
+            origin: self
+                .chance
+                .pick(&[Origin::Sent, Origin::Scheduled, Origin::Reminder]),
         }
     }
 
     fn insert(&mut self) -> StoreOp {
         StoreOp::MessageInsert(Box::new(self.message()))
+    }
+
+    /// Few ids, so that some are put twice, and refused.
+    fn schedule_id(&mut self) -> String {
+        format!("s{}", self.chance.below(6))
+    }
+
+    fn schedule(&mut self) -> StoreOp {
+        let member = self.member();
+        StoreOp::SchedulePut(Box::new(ScheduleRow {
+            id: self.schedule_id(),
+            mesh_id: member.mesh_id,
+            member_id: member.id,
+            presence_id: "p".into(),
+            session_pubkey: self.maybe_key(),
+            sender_name: "n".into(),
+            to: "*".into(),
+            target_spec: "*".into(),
+            message: "m".into(),
+            deliver_at: self.wall(),
+            cron: self.chance.maybe("* * * * *".into()),
+            reminder: self.chance.coin(),
+            fired_count: 0,
+            created_at: self.wall(),
+        }))
+    }
+
+    fn fired(&mut self) -> StoreOp {
+        let sent = match self.insert() {
+            StoreOp::MessageInsert(row) => Some(row),
+            _ => None,
+        };
+        StoreOp::ScheduleFired {
+            id: self.schedule_id(),
+            sent: sent.filter(|_| self.chance.coin()),
+            next: self.maybe_wall(),
+        }
     }
 
     fn peer_state(&mut self) -> StoreOp {
@@ -282,15 +323,15 @@ impl Maker {
     /// The next operation.
     pub(crate) fn op(&mut self) -> StoreOp {
         let ((began, id), at) = (self.who(), self.wall());
-        match self.chance.below(15) {
-            12 => self.state(),
-            13 => StoreOp::Subscribed {
+        match self.chance.below(18) {
+            15 => self.state(),
+            16 => StoreOp::Subscribed {
                 began,
                 id,
                 stream: self.name(),
                 subscribed: self.chance.below(3) > 0,
             },
-            14 => self.stream(),
+            17 => self.stream(),
             0 | 1 => StoreOp::PresencePut(Box::new(self.presence())),
             2 => StoreOp::PresenceGrace {
                 began,
@@ -327,6 +368,11 @@ impl Maker {
                 id: self.member().id,
                 at: self.maybe_wall(),
             },
+            10 => self.schedule(),
+            11 => StoreOp::ScheduleCancelled {
+                id: self.schedule_id(),
+            },
+            12 => self.fired(),
             _ => self.insert(),
         }
     }
