@@ -27,10 +27,10 @@ PAUSE = 0.06
 # How long nothing more may come after the last recorded frame.
 LINGER = 0.4
 # Fields that name something of one run. Of ids we learn which of ours stands for which of theirs.
-IDS = {"presenceId", "messageId"}
+IDS = {"presenceId", "messageId", "scheduledId", "callId"}
 TIMES = {
     "createdAt", "connectedAt", "lastSeenAt", "deliveredAt", "revokedAt", "updatedAt", "startedAt",
-    "simTime", "rememberedAt",
+    "simTime", "rememberedAt", "deliverAt",
 }
 # Frames in which `id` is an id that the broker made.
 MADE = {"stream_created", "stream_list", "memory_stored", "memory_results", "task_created", "task_list"}
@@ -38,11 +38,12 @@ ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 class Names:
-    """Which of our ids, keys and names stands for which recorded one."""
+    """Which of our ids, keys, names and moments stands for which recorded one."""
 
     def __init__(self):
         self.ours = {}
         self.keys = {}
+        self.moments = {}
 
     def learn(self, theirs, ours):
         return self.ours.setdefault(theirs, ours) == ours
@@ -64,6 +65,8 @@ class Names:
             return [self(v) for v in value]
         if isinstance(value, str):
             return self.ours.get(value) or self.prefix(value) or value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return self.moments.get(value, value)
         return value
 
     def prefix(self, value):
@@ -105,16 +108,19 @@ class Hellos:
             e["frame"]["timestamp"] - e["t"] for e in events if "timestamp" in e.get("frame", {}) and e["dir"] == "out")
         self.began = offsets[len(offsets) // 2] if offsets else 0
 
+    def moved(self, then, t):
+        """A recorded moment as far from now as it was from when `t` was recorded."""
+        return now_ms() + (then - self.began - t)
+
     def again(self, event):
         theirs = event["frame"]
         for key in (theirs.get("sessionPubkey"), theirs.get("pubkey")):
             if isinstance(key, str) and len(key) == 64:
                 self.names.key(key)
         ours = self.names(theirs)
-        moved = lambda then: now_ms() + (then - self.began - event["t"])
         attestation = theirs.get("parentAttestation")
         if attestation:
-            fresh = {**ours["parentAttestation"], "expiresAt": moved(attestation["expiresAt"])}
+            fresh = {**ours["parentAttestation"], "expiresAt": self.moved(attestation["expiresAt"], event["t"])}
             ours["parentAttestation"] = self.signed(attestation, fresh, attest_text)
         if "timestamp" in theirs:
             late = theirs["timestamp"] - self.began - event["t"]
@@ -271,6 +277,9 @@ class Flow:
         elif event["frame"]["type"] in ("hello", "session_hello"):
             await peer.write(self.hellos.again(event))
         else:
+            theirs = event["frame"].get("deliverAt")
+            if theirs:
+                self.names.moments.setdefault(theirs, self.hellos.moved(theirs, event["t"]))
             await peer.write(self.names(event["frame"]))
 
     async def catch_up(self, index):
@@ -366,7 +375,10 @@ def compare(names, ids, theirs, ours, path="", field=""):
         known = names.ours.get(theirs) or names.prefix(theirs)
         if known != ours if known else not names.learn(theirs, ours):
             yield path, "other value", f"{ours}, which stands for another than {theirs}"
-    elif isinstance(theirs, str) and isinstance(ours, str) and theirs and field in TIMES:
+    elif isinstance(theirs, int) and isinstance(ours, int) and field in TIMES:
+        if names.moments.get(theirs, ours) != ours:
+            yield path, "other value", f"{ours}, recorded {theirs}"
+    elif isinstance(theirs, str) and isinstance(ours, str) and field in TIMES:
         if not ISO.fullmatch(ours):
             yield path, "other value", ours
     elif (wanted := names(theirs)) != ours or type(wanted) is not type(ours):
