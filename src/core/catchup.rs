@@ -133,6 +133,7 @@ impl Shard {
                 let since = peer.subscriptions().and_then(|own| own.since(*stream));
                 seen(peer.order != *publisher && since.is_some_and(|since| at > since))
             }
+            What::Server { host, .. } => seen(peer.order != *host),
         }
     }
 

@@ -215,6 +215,7 @@ impl Shard {
         self.pause_if_empty(peer.mesh);
         let unconfirmed = peer.outbox.take_all();
         self.record_end(t, &peer);
+        self.end_hosting(t, &peer);
         let presence_id = peer.presence_id().to_owned();
         t.observe(Event::LeaseEnded {
             peer: handle,

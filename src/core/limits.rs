@@ -129,6 +129,40 @@ pub const SCHEDULES_AT_ONCE: usize = 256;
 /// A scheduled message whose member has sent too much of late is tried again in this time.
 pub const SCHEDULE_RETRY: Millis = Millis::secs(1);
 
+/// MCP servers one session may host; a further one gets `limit`.
+pub const SERVERS_PER_SESSION_MAX: usize = 32;
+
+/// MCP servers registered in one mesh; a further one gets `limit`.
+pub const SERVERS_PER_MESH_MAX: usize = 256;
+
+/// Bytes of names and descriptions of all of them; a further one gets `limit`.
+pub const SERVERS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Tools of one MCP server.
+pub const TOOLS_MAX: usize = 128;
+
+/// Bytes of names and descriptions of one MCP server and its tools.
+pub const SERVER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a call waits for its answer (protocol.md §14).
+pub const CALL_PATIENCE: Millis = Millis::secs(30);
+
+/// Calls of one session without an answer; a further one gets `limit`.
+pub const CALLS_PER_SESSION_MAX: usize = 64;
+
+/// Calls of one mesh without an answer; a further one gets `limit`.
+pub const CALLS_PER_MESH_MAX: usize = 1024;
+
+/// Bytes of one call's arguments.
+pub const CALL_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of calls to one session without an answer; beyond it callers get `limit`. A quarter of what
+/// is held for a socket that does not read, so that calls alone make no slow consumer.
+pub const CALLS_TO_HOST_BYTES_MAX: usize = OUTBOUND_BYTES_MAX / 4;
+
+/// Bytes of one call's result, or error.
+pub const CALL_RESULT_BYTES_MAX: usize = 256 * 1024;
+
 /// Largest profile or stats object kept per session, in bytes of JSON.
 pub const PROFILE_BYTES_MAX: usize = 16 * 1024;
 

@@ -68,6 +68,12 @@ pub(crate) enum What {
         /// By which session: its place among the leases.
         publisher: u64,
     },
+    /// An MCP server is there, or is there no more; `superseded` is where the mesh was next told of
+    /// that name. The host's session is not told.
+    Server {
+        host: u64,
+        superseded: Option<Position>,
+    },
 }
 
 impl What {
@@ -94,6 +100,7 @@ impl What {
             | Self::Visibility { .. }
             | Self::Posted
             | Self::State { .. }
+            | Self::Server { .. }
             | Self::Stream { .. } => None,
         }
     }
@@ -180,7 +187,7 @@ pub(crate) struct Log {
     removed: Position,
     /// The last message that had to go …
     said_dropped: Position,
-    /// … and the last news of who came, went, or hid.
+    /// … and the last news of who came, went, or hid, and of servers.
     news_dropped: Position,
     /// The last data of a stream that had to go.
     data_dropped: Position,
@@ -271,9 +278,10 @@ impl Log {
         };
         Some(match what {
             What::Message { .. } | What::Posted | What::State { .. } => &mut self.said_dropped,
-            What::Joined { .. } | What::Left { .. } | What::Visibility { .. } => {
-                &mut self.news_dropped
-            }
+            What::Joined { .. }
+            | What::Left { .. }
+            | What::Visibility { .. }
+            | What::Server { .. } => &mut self.news_dropped,
             What::Stream { .. } => &mut self.data_dropped,
         })
     }
@@ -293,6 +301,7 @@ impl Log {
             | What::Joined { .. }
             | What::Visibility { .. }
             | What::Posted
+            | What::Server { .. }
             | What::Stream { .. } => return,
         };
         let Some(entry) = earlier.and_then(|at| self.entry_mut(at)) else {
@@ -309,6 +318,7 @@ impl Log {
                 What::Message { .. }
                 | What::Left { .. }
                 | What::Visibility { .. }
+                | What::Server { .. }
                 | What::Posted
                 | What::Stream { .. } => {}
             }
@@ -338,11 +348,13 @@ impl Log {
         }
     }
 
-    /// Notes that a session's visibility changed again at `position`.
+    /// Notes that what was told there of a session's visibility, or a server, changed again at
+    /// `position`.
     pub(crate) fn supersede(&mut self, earlier: Position, position: Position) {
         if let Some(entry) = self.entry_mut(earlier)
             && let Kept::Said(said) = &mut entry.kept
-            && let What::Visibility { superseded, .. } = &mut said.0
+            && let What::Visibility { superseded, .. } | What::Server { superseded, .. } =
+                &mut said.0
         {
             *superseded = Some(position);
         }
@@ -494,7 +506,7 @@ impl Walk {
                 };
                 news && (listed || joined.is_none_or(told))
             }
-            What::Visibility { superseded, .. } => {
+            What::Visibility { superseded, .. } | What::Server { superseded, .. } => {
                 news && superseded.is_none_or(|at| at > self.horizon)
             }
         }

@@ -18,6 +18,7 @@ use crate::peer::{Kind, MemberIx, MeshIx};
 use crate::presence::Farewell;
 use crate::relay::Relays;
 use crate::rows::{Group, MemberRow, MeshRow, PeerStateRow};
+use crate::servers::Servers;
 use crate::state::SharedState;
 use crate::streams::Streams;
 use crate::time::{Mono, Wall};
@@ -62,6 +63,8 @@ pub(crate) struct Mesh {
     pub(crate) relays: Option<Box<Relays>>,
     /// Whether its audit log is being verified.
     pub(crate) verifying: bool,
+    /// MCP servers and calls to them, once there are any.
+    pub(crate) servers: Option<Box<Servers>>,
     /// How many mailboxes there may be before the outdated are looked for.
     mailboxes_swept: usize,
 }
@@ -93,6 +96,7 @@ impl Mesh {
             clock: None,
             relays: None,
             verifying: false,
+            servers: None,
             mailboxes_swept: MAILBOXES_FEW,
         };
         mesh.update(row);

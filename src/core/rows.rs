@@ -425,6 +425,36 @@ pub struct ScheduleRow {
     pub created_at: Wall,
 }
 
+/// An MCP server that a session hosts, or that waits for its host (protocol.md §14). Its mesh and
+/// name are its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerRow {
+    /// The mesh.
+    pub mesh_id: String,
+    /// What callers call it.
+    pub name: String,
+    /// Whose it is.
+    pub member_id: String,
+    /// How the hosting session came.
+    pub role: PeerRole,
+    /// The key of the hosting session, if it has one.
+    pub session_pubkey: Option<PubKey>,
+    /// Where the lease of that session began; None while the server waits for its host.
+    pub host: Option<Position>,
+    /// Since when it waits.
+    pub offline_since: Option<Wall>,
+    /// The name of the hosting session.
+    pub hosted_by: String,
+    /// For people.
+    pub description: String,
+    /// `[{name, description}]`, JSON text.
+    pub tools: String,
+    /// Whether it stays when the lease of its host ends.
+    pub persistent: bool,
+    /// Where others were told of it last, and when.
+    pub told: (Position, Wall),
+}
+
 /// One audit entry; the store chains and hashes it (protocol.md §17).
 #[derive(Clone, Debug)]
 pub struct AuditRow {

@@ -61,6 +61,8 @@ pub(crate) enum Timer {
     Relays(MeshIx),
     /// Scheduled messages may be due.
     Schedules,
+    /// The end of patience with a call.
+    Call(MeshIx, u32),
 }
 
 /// Who waits for a store operation or query.
@@ -238,6 +240,7 @@ impl Shard {
                 Timer::Clock(mesh) => self.clock_due(t, mesh),
                 Timer::Relays(mesh) => self.relays_due(t, mesh),
                 Timer::Schedules => self.schedules_due(t),
+                Timer::Call(mesh, number) => self.call_overdue(t, mesh, number),
             }
         }
     }
@@ -433,6 +436,7 @@ impl Shard {
             BootRow::Presence(row) => self.restore(t, *row),
             BootRow::Subscription(row) => self.subscription_found(&row),
             BootRow::Ended(row) => self.ended_found(t, &row),
+            BootRow::Server(row) => self.server_found(t, *row),
             BootRow::Said(row) => self.said_found(t.now, &row),
             BootRow::Log(row) => self.log_found(t, &row),
             BootRow::Sent(row) => self.sent_found(&row),

@@ -55,6 +55,7 @@ impl Shard {
         self.take_pending_status(t, handle.slot);
         self.rewind_mail(t, handle.slot);
         self.drain(t, handle.slot);
+        self.restore_servers(t, handle.slot);
     }
 
     fn record_join(&mut self, t: &mut Turn<'_>, handle: PeerHandle, saved: Option<&PeerStateRow>) {
@@ -134,6 +135,7 @@ impl Shard {
 
     /// A reattach in grace, or a takeover: the same presence, told to nobody.
     pub(crate) fn reattach(&mut self, t: &mut Turn<'_>, slot: u32, conn: ConnId, hello: &Hello) {
+        let confirmed = self.peers.get_slot(slot).map(|peer| peer.cursor);
         self.attach(t, slot, conn);
         let missed = !self.log_reaches(slot);
         if let Some(peer) = self.peers.handle_of(slot).filter(|_| missed) {
@@ -149,6 +151,7 @@ impl Shard {
         }
         self.rewind_mail(t, slot);
         self.drain(t, slot);
+        self.resume_calls(t, slot, confirmed.unwrap_or_default());
         self.replace(t, replaced);
     }
 

@@ -389,6 +389,7 @@ fn partition(rows: Vec<BootRow>, shards: usize) -> Vec<Vec<BootRow>> {
             BootRow::Presence(row) => &row.mesh_id,
             BootRow::Subscription(row) => &row.mesh_id,
             BootRow::Ended(row) => &row.mesh_id,
+            BootRow::Server(row) => &row.mesh_id,
             BootRow::Said(row) => &row.mesh_id,
             BootRow::Log(row) => &row.mesh_id,
             BootRow::Sent(row) => &row.mesh_id,

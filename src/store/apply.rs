@@ -16,6 +16,7 @@ use crate::core::rows::{
 use crate::core::time::Wall;
 
 mod schedules;
+mod servers;
 
 /// Carries out one operation inside the current transaction. Returns by how much the number of
 /// undelivered rows changed.
@@ -90,6 +91,10 @@ pub(super) fn apply(
         StoreOp::ScheduleCancelled { id } => schedules::delete(conn, id).map(|()| 0),
         StoreOp::ScheduleFired { id, sent, next } => {
             schedules::fired(conn, chains, (id, sent.as_deref(), *next))
+        }
+        StoreOp::ServerPut(row) => servers::put(conn, row).map(|()| 0),
+        StoreOp::ServerRemoved { mesh_id, name } => {
+            servers::delete(conn, mesh_id, name).map(|()| 0)
         }
     }
 }

@@ -70,6 +70,8 @@ pub(super) fn in_effect(op: &StoreOp) -> bool {
         | StoreOp::MemberRevoked { .. }
         | StoreOp::ScheduleCancelled { .. }
         | StoreOp::ScheduleFired { .. }
+        | StoreOp::ServerPut(_)
+        | StoreOp::ServerRemoved { .. }
         | StoreOp::Audit(_) => true,
         StoreOp::MessageInsert(_) | StoreOp::SchedulePut(_) => false,
     }
@@ -105,6 +107,8 @@ struct Later {
     told: HashSet<(String, bool)>,
     /// Presences whose cursors move.
     moved: HashSet<String>,
+    /// MCP servers that are written whole, or removed.
+    servers: HashSet<(String, String)>,
     /// Members whose state is saved.
     saved: HashSet<(String, String)>,
     /// Keys of shared state that are set, by mesh. What is void takes its audit entry along.
@@ -140,6 +144,12 @@ impl Later {
             }
             StoreOp::Subscribed { id, stream, .. } => {
                 !self.subscribed.insert((id.clone(), stream.clone()))
+            }
+            StoreOp::ServerPut(row) => {
+                !self.servers.insert((row.mesh_id.clone(), row.name.clone()))
+            }
+            StoreOp::ServerRemoved { mesh_id, name } => {
+                !self.servers.insert((mesh_id.clone(), name.clone()))
             }
             StoreOp::Restarted(_)
             | StoreOp::StreamCreate(_)

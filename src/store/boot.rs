@@ -30,7 +30,7 @@ const BATCH: usize = 256;
 
 /// Takes the rows as they are read, in the order in which to give them to their home shards: the
 /// key of resume tokens, meshes, members, peer states, shared state, streams, presences with their
-/// subscriptions, ended presences, logs, sends, mailboxes, scheduled messages. A presence is as the
+/// subscriptions, ended presences, MCP servers, logs, sends, mailboxes, scheduled messages. A presence is as the
 /// starts since it was written have left it, and its `boot_epochs` count this boot already.
 pub(super) type Deliver<'a> = &'a mut (dyn FnMut(Vec<BootRow>) + 'a);
 
@@ -94,6 +94,9 @@ pub(super) fn read(
     })?;
     let (presences, meshes) = reading.read_presences(&tx, boot)?;
     reading.read_ended(&tx)?;
+    reading.read(&tx, "mcp_server", encode::SERVER, "TRUE", |row| {
+        encode::server(row).map(|row| Some(BootRow::Server(Box::new(row))))
+    })?;
     let oldest = apply::wall(&tx)?.0 - i64::try_from(log.age.0).unwrap_or(i64::MAX / 2);
     for mesh_id in meshes {
         reading.read_log(&tx, mesh_id, log, Wall(oldest))?;

@@ -12,7 +12,7 @@ use crate::core::ids::{Position, PubKey, Seq};
 use crate::core::mint::MessageId;
 use crate::core::rows::{
     EndedRow, Group, MemberRow, MeshRow, MessageRow, Origin, PeerRole, PeerStateRow, PresenceRow,
-    Priority, Restart, ScheduleRow, Stats, Status, StatusSource,
+    Priority, Restart, ScheduleRow, ServerRow, Stats, Status, StatusSource,
 };
 use crate::core::time::{Millis, Wall};
 
@@ -308,6 +308,28 @@ pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         position: fields.optional_count()?.map(Position),
         deferred: fields.next()?,
         origin: fields.optional(Origin::parse)?.unwrap_or_default(),
+    })
+}
+
+/// Columns of [`server`].
+pub(super) const SERVER: &str = "mesh_id, name, member_id, role, session_pubkey, host_pos, \
+     offline_since, hosted_by, description, tools, persistent, told_pos, told_at";
+
+pub(super) fn server(row: &Row<'_>) -> rusqlite::Result<ServerRow> {
+    let fields = &mut Fields::of(row);
+    Ok(ServerRow {
+        mesh_id: fields.next()?,
+        name: fields.next()?,
+        member_id: fields.next()?,
+        role: fields.parsed(PeerRole::parse)?,
+        session_pubkey: fields.optional_key()?,
+        host: fields.optional_count()?.map(Position),
+        offline_since: fields.optional_wall()?,
+        hosted_by: fields.next()?,
+        description: fields.next()?,
+        tools: fields.next()?,
+        persistent: fields.next()?,
+        told: (fields.position()?, fields.wall()?),
     })
 }
 

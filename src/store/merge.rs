@@ -48,6 +48,8 @@ impl Merged {
                 | StoreOp::SchedulePut(_)
                 | StoreOp::ScheduleCancelled { .. }
                 | StoreOp::ScheduleFired { .. }
+                | StoreOp::ServerPut(_)
+                | StoreOp::ServerRemoved { .. }
                 | StoreOp::MemberRevoked { .. } => {}
             }
         }

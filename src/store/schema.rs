@@ -329,6 +329,8 @@ CREATE TABLE subscription (
 ";
 
 /// - `message_queue.origin`: how it came to be sent; NULL if by a session.
+/// - `mcp_server.host_pos`: where the lease of its host began (`presence.began_pos`); NULL while it
+///   waits for its host.
 /// - `scheduled_message`: what is still to be sent. Rows go when they have fired for the last time,
 ///   or are cancelled.
 const V11: &str = "
@@ -349,6 +351,22 @@ CREATE TABLE scheduled_message (
     reminder INTEGER NOT NULL,
     fired_count INTEGER NOT NULL,
     created_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE mcp_server (
+    mesh_id TEXT NOT NULL REFERENCES mesh(id),
+    name TEXT NOT NULL,
+    member_id TEXT NOT NULL REFERENCES member(id),
+    role TEXT NOT NULL,
+    session_pubkey TEXT,
+    host_pos INTEGER,
+    offline_since INTEGER,
+    hosted_by TEXT NOT NULL,
+    description TEXT NOT NULL,
+    tools TEXT NOT NULL,
+    persistent INTEGER NOT NULL,
+    told_pos INTEGER NOT NULL,
+    told_at INTEGER NOT NULL,
+    PRIMARY KEY (mesh_id, name)
 ) STRICT;
 ";
 

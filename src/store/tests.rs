@@ -34,6 +34,7 @@ mod moving;
 mod operations;
 mod records;
 mod schedules;
+mod servers;
 mod sharing;
 mod sweeping;
 mod upgrading;

@@ -391,5 +391,7 @@ fn op_name(op: &StoreOp) -> &'static str {
         StoreOp::SchedulePut(_) => "schedule_put",
         StoreOp::ScheduleCancelled { .. } => "schedule_cancelled",
         StoreOp::ScheduleFired { .. } => "schedule_fired",
+        StoreOp::ServerPut(_) => "server_put",
+        StoreOp::ServerRemoved { .. } => "server_removed",
     }
 }

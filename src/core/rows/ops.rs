@@ -2,8 +2,8 @@
 
 use super::{
     AuditRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
-    PresenceRow, RecordAnswer, RecordQuery, Restart, ScheduleRow, SentRow, StateRow, StreamRow,
-    SubscriptionRow,
+    PresenceRow, RecordAnswer, RecordQuery, Restart, ScheduleRow, SentRow, ServerRow, StateRow,
+    StreamRow, SubscriptionRow,
 };
 use crate::identity::ResumeKey;
 use crate::ids::{Position, PubKey, Seq};
@@ -39,6 +39,8 @@ pub enum BootRow {
     Subscription(SubscriptionRow),
     /// A presence that ended, oldest first.
     Ended(Box<EndedRow>),
+    /// An MCP server, after all presences.
+    Server(Box<ServerRow>),
     /// A message to many, in the order of their positions.
     Said(Box<MessageRow>),
     /// Where the log of a mesh begins; after everything else that concerns it.
@@ -179,6 +181,15 @@ pub enum StoreOp {
         sent: Option<Box<MessageRow>>,
         /// When it fires next; None if that was all.
         next: Option<Wall>,
+    },
+    /// Insert or replace an MCP server.
+    ServerPut(Box<ServerRow>),
+    /// An MCP server is gone.
+    ServerRemoved {
+        /// Its mesh.
+        mesh_id: String,
+        /// What it was called.
+        name: String,
     },
 }
 

@@ -7,6 +7,7 @@
 
 mod delivery;
 mod lease_table;
+mod mcp;
 mod missed;
 mod proving;
 mod records;

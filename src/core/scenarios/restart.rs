@@ -32,6 +32,9 @@ impl World {
         for row in gone {
             after.input(Input::Boot(BootRow::Ended(Box::new(row))));
         }
+        for row in self.servers() {
+            after.input(Input::Boot(BootRow::Server(Box::new(row))));
+        }
         let messages = || {
             self.written().filter_map(|op| match op {
                 StoreOp::MessageInsert(row) => Some(row),
@@ -59,6 +62,19 @@ impl World {
         }
         after.past = self.written().cloned().collect();
         after
+    }
+
+    /// MCP servers on disk.
+    pub(super) fn servers(&self) -> Vec<crate::rows::ServerRow> {
+        let mut rows = BTreeMap::new();
+        for op in self.written() {
+            match op {
+                StoreOp::ServerPut(row) => drop(rows.insert(row.name.clone(), (**row).clone())),
+                StoreOp::ServerRemoved { name, .. } => drop(rows.remove(name)),
+                _ => {}
+            }
+        }
+        rows.into_values().collect()
     }
 
     /// Scheduled messages on disk.

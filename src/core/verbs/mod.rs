@@ -16,8 +16,10 @@ use crate::shard::{Shard, Turn, Waiting};
 use crate::wire::{FieldError, Fields, ParseError, frames};
 
 mod absent;
+mod calls;
 mod clock;
 pub(crate) mod hook;
+mod mcp;
 mod moderation;
 mod peers;
 pub(crate) mod posted;
@@ -261,6 +263,18 @@ impl Shard {
                 Ok(())
             }
             "cancel_scheduled" => self.cancel_scheduled(t, request),
+            "mcp_register" => self.mcp_register(t, request),
+            "mcp_unregister" => self.mcp_unregister(t, request),
+            "mcp_list" => {
+                self.mcp_list(t, request);
+                Ok(())
+            }
+            "mcp_call" => self.mcp_call(t, request),
+            "mcp_call_response" => self.mcp_call_response(t, request),
+            "mcp_catalog" => {
+                self.mcp_catalog(t, request);
+                Ok(())
+            }
             _ => return None,
         };
         Some(done)

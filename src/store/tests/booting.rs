@@ -23,6 +23,7 @@ fn kinds(rows: &[BootRow]) -> String {
             BootRow::Presence(_) => 'p',
             BootRow::Subscription(_) => 'u',
             BootRow::Ended(_) => 'e',
+            BootRow::Server(_) => 'v',
             BootRow::Said(_) => 'S',
             BootRow::Log(_) => 'l',
             BootRow::Sent(_) => 'n',

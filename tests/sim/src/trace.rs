@@ -128,6 +128,8 @@ fn op_number(op: &holdfast_core::rows::StoreOp) -> u64 {
             let seq = sent.as_ref().map_or(0, |sent| sent.seq.0);
             1200 + seq * 2 + u64::from(next.is_some())
         }
+        StoreOp::ServerPut(row) => 1300_u64.wrapping_add(row.told.0.0),
+        StoreOp::ServerRemoved { name, .. } => 1400 + name.len() as u64,
     }
 }
 

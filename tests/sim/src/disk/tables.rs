@@ -7,8 +7,8 @@ use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::limits::LogLimits;
 use holdfast_core::rows::{
     BootRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
-    PresenceRow, RecordAnswer, Restart, ScheduleRow, SentRow, StateRow, StoreAnswer, StoreFailure,
-    StoreOp, StoreQuery, StreamRow, SubscriptionRow, Told,
+    PresenceRow, RecordAnswer, Restart, ScheduleRow, SentRow, ServerRow, StateRow, StoreAnswer,
+    StoreFailure, StoreOp, StoreQuery, StreamRow, SubscriptionRow, Told,
 };
 use holdfast_core::time::Wall;
 
@@ -53,6 +53,8 @@ pub struct Tables {
     pub states: Vec<PeerStateRow>,
     /// By sequence.
     pub messages: BTreeMap<u64, MessageRow>,
+    /// By mesh and name.
+    pub servers: BTreeMap<(String, String), ServerRow>,
     /// In the order made.
     pub schedules: Vec<ScheduleRow>,
     /// Audit entries.
@@ -217,6 +219,13 @@ impl Tables {
                 }
                 self.fired(id, *next);
             }
+            StoreOp::ServerPut(row) => {
+                let key = (row.mesh_id.clone(), row.name.clone());
+                self.servers.insert(key, (**row).clone());
+            }
+            StoreOp::ServerRemoved { mesh_id, name } => {
+                self.servers.remove(&(mesh_id.clone(), name.clone()));
+            }
         }
         Ok(())
     }
@@ -353,6 +362,8 @@ impl Tables {
             }
         }
         rows.extend(self.ended());
+        let servers = self.servers.values().cloned();
+        rows.extend(servers.map(|row| BootRow::Server(Box::new(row))));
         self.logs(log, now, &mut rows);
         rows.extend(self.sent());
         let mut mailboxes: Vec<(String, String)> = self

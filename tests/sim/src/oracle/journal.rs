@@ -91,7 +91,9 @@ impl Oracle {
             | StoreOp::MemberRevoked { .. }
             | StoreOp::SchedulePut(_)
             | StoreOp::ScheduleCancelled { .. }
-            | StoreOp::ScheduleFired { .. } => {}
+            | StoreOp::ScheduleFired { .. }
+            | StoreOp::ServerPut(_)
+            | StoreOp::ServerRemoved { .. } => {}
         }
         Ok(())
     }

@@ -49,6 +49,7 @@ pub(crate) fn mesh_of_row(row: &BootRow, tables: &Tables) -> String {
         BootRow::Sent(row) => row.mesh_id.clone(),
         BootRow::Mailbox(row) => row.mesh_id.clone(),
         BootRow::Schedule(row) => row.mesh_id.clone(),
+        BootRow::Server(row) => row.mesh_id.clone(),
     }
 }
 

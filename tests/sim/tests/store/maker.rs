@@ -5,8 +5,8 @@ use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::mint::Mint;
 use holdfast_core::rows::{
     AuditRow, Group, MemberRow, MessageRow, Origin, PeerRole, PeerStateRow, PresenceRow, Priority,
-    Restart, ScheduleRow, StateRow, Stats, Status, StatusSource, StoreOp, StoreQuery, StreamRow,
-    Told,
+    Restart, ScheduleRow, ServerRow, StateRow, Stats, Status, StatusSource, StoreOp, StoreQuery,
+    StreamRow, Told,
 };
 use holdfast_core::time::{Millis, Wall};
 
@@ -228,6 +228,31 @@ impl Maker {
         }))
     }
 
+    fn server(&mut self) -> StoreOp {
+        let member = self.member();
+        let name = format!("v{}", self.chance.below(4));
+        if self.chance.below(3) == 0 {
+            let mesh_id = member.mesh_id;
+            return StoreOp::ServerRemoved { mesh_id, name };
+        }
+        StoreOp::ServerPut(Box::new(ServerRow {
+            mesh_id: member.mesh_id,
+            name,
+            member_id: member.id,
+            role: self
+                .chance
+                .pick(&[PeerRole::Session, PeerRole::ControlPlane]),
+            session_pubkey: self.maybe_key(),
+            host: self.maybe_position(),
+            offline_since: self.maybe_wall(),
+            hosted_by: "h".into(),
+            description: "d".into(),
+            tools: "[]".into(),
+            persistent: self.chance.coin(),
+            told: (self.position(), self.wall()),
+        }))
+    }
+
     fn fired(&mut self) -> StoreOp {
         let sent = match self.insert() {
             StoreOp::MessageInsert(row) => Some(row),
@@ -323,15 +348,15 @@ impl Maker {
     /// The next operation.
     pub(crate) fn op(&mut self) -> StoreOp {
         let ((began, id), at) = (self.who(), self.wall());
-        match self.chance.below(18) {
-            15 => self.state(),
-            16 => StoreOp::Subscribed {
+        match self.chance.below(19) {
+            16 => self.state(),
+            17 => StoreOp::Subscribed {
                 began,
                 id,
                 stream: self.name(),
                 subscribed: self.chance.below(3) > 0,
             },
-            17 => self.stream(),
+            18 => self.stream(),
             0 | 1 => StoreOp::PresencePut(Box::new(self.presence())),
             2 => StoreOp::PresenceGrace {
                 began,
@@ -373,6 +398,7 @@ impl Maker {
                 id: self.schedule_id(),
             },
             12 => self.fired(),
+            13 => self.server(),
             _ => self.insert(),
         }
     }
