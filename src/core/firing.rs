@@ -32,7 +32,7 @@ enum Way {
 impl Shard {
     /// A scheduled message found at boot. One that should have been sent meanwhile is sent now; what
     /// repeats waits for its next time.
-    pub(crate) fn schedule_found(&mut self, t: &mut Turn<'_>, mut row: ScheduleRow) {
+    pub(crate) fn schedule_found(&mut self, t: &Turn<'_>, mut row: ScheduleRow) {
         let Some(member) = self.member_ids.get(row.member_id.as_str()).copied() else {
             return;
         };
@@ -48,7 +48,7 @@ impl Shard {
     }
 
     /// Sees that the first scheduled message is looked at in time.
-    pub(crate) fn await_schedules(&mut self, t: &mut Turn<'_>) {
+    pub(crate) fn await_schedules(&mut self, t: &Turn<'_>) {
         let Some((first, _)) = self.schedules.first() else {
             return;
         };

@@ -108,7 +108,7 @@ impl Shard {
         let holder = self.key_holder(member.mesh, &key);
         let by_session = holder.and_then(|holder| self.peers.get_slot(holder));
         let by_session = by_session.map(|peer| peer.member);
-        let present = by_session.or(by_key.filter(has_sessions));
+        let present = by_session.or_else(|| by_key.filter(has_sessions));
         let owner = present.or(by_key).or_else(|| mesh.known.owner(&key));
         let owner = owner.and_then(|ix| self.member(ix));
         let owner = owner.filter(|owner| owner.revoked_at.is_none());

@@ -387,8 +387,8 @@ fn servers_outlive_the_broker_with_their_leases() {
 }
 
 #[test]
-fn bad_requests_and_bounds_are_told() {
-    let (mut world, alice, bob, _) = three();
+fn bad_requests_are_told_why() {
+    let (mut world, alice, ..) = three();
     for (frame, about) in [
         (
             json!({"type": "mcp_register", "description": "d", "tools": []}),
@@ -437,7 +437,11 @@ fn bad_requests_and_bounds_are_told() {
         catalog,
         json!({"type": "mcp_catalog_result", "services": [], "_reqId": "k"})
     );
+}
 
+#[test]
+fn a_session_hosts_and_calls_so_much() {
+    let (mut world, alice, bob, _) = three();
     let tool = |n: usize| json!({"name": format!("t{n}")});
     let many: Vec<Value> = (0..200).map(tool).collect();
     let mut frame = register("x", false);

@@ -264,7 +264,7 @@ fn the_wall_clock_may_be_put_back_or_forward() {
 
 #[test]
 fn bad_requests_are_told_why() {
-    let (mut world, alice, bob, _) = three();
+    let (mut world, alice, ..) = three();
     let at = world.now.wall.after(HOUR).0;
     for (frame, code, about) in [
         (
@@ -332,6 +332,11 @@ fn bad_requests_are_told_why() {
             "{answer}"
         );
     }
+}
+
+#[test]
+fn an_answer_is_short_and_what_is_unknown_is_not_cancelled() {
+    let (mut world, alice, ..) = three();
     let long = json!({"type": "schedule", "to": "*", "message": "m", "cron": "* ".repeat(1 << 20)});
     let answer = world.asks(alice, &long);
     assert!(answer["message"].as_str().unwrap().len() < 2 * CRON_BYTES_MAX);
@@ -344,7 +349,12 @@ fn bad_requests_are_told_why() {
         (&answer["scheduledId"], &answer["ok"]),
         (&json!("nope"), &json!(false))
     );
+}
 
+#[test]
+fn what_is_scheduled_its_member_may_cancel_and_nobody_else() {
+    let (mut world, alice, bob, _) = three();
+    let at = world.now.wall.after(HOUR).0;
     let ack = world.asks(alice, &schedule("*", "m", Wall(at)));
     let cancel =
         json!({"type": "cancel_scheduled", "scheduledId": ack["scheduledId"], "_reqId": "q"});

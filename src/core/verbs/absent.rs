@@ -58,7 +58,6 @@ fn answer(kind: &str) -> Option<(&'static [&'static str], Answer)> {
             &["server_name"],
             Answer::Refused("schema_error", NO_SERVICES),
         ),
-        "mcp_catalog" => (&[], Answer::Nothing("mcp_catalog_result", "services")),
         "skill_deploy" => (&[], Answer::Refused("deploy_error", NO_SERVICES)),
         _ => return None,
     };

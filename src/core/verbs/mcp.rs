@@ -30,11 +30,25 @@ struct Entry<'a> {
 }
 
 impl Shard {
-    pub(crate) fn mcp_register(
+    /// One of the requests of protocol.md §14, or for the catalogue.
+    pub(crate) fn mcp_request(
         &mut self,
         t: &mut Turn<'_>,
         request: &Request<'_>,
+        kind: &str,
     ) -> Result<(), FieldError> {
+        match kind {
+            "mcp_register" => self.mcp_register(t, request)?,
+            "mcp_unregister" => self.mcp_unregister(t, request)?,
+            "mcp_call" => self.mcp_call(t, request)?,
+            "mcp_call_response" => self.mcp_call_response(t, request)?,
+            "mcp_list" => self.mcp_list(t, request),
+            _ => self.mcp_catalog(t, request),
+        }
+        Ok(())
+    }
+
+    fn mcp_register(&mut self, t: &mut Turn<'_>, request: &Request<'_>) -> Result<(), FieldError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Ack<'a> {
@@ -107,7 +121,7 @@ impl Shard {
     }
 
     /// No answer if it is done. Of one that waits for its host, its member may dispose.
-    pub(crate) fn mcp_unregister(
+    fn mcp_unregister(
         &mut self,
         t: &mut Turn<'_>,
         request: &Request<'_>,
@@ -137,7 +151,7 @@ impl Shard {
     }
 
     /// All servers of the mesh, by name.
-    pub(crate) fn mcp_list(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
+    fn mcp_list(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
         #[derive(Serialize)]
         struct List<'a> {
             servers: Vec<Entry<'a>>,
@@ -175,7 +189,7 @@ impl Shard {
     }
 
     /// Managed services: there are none.
-    pub(crate) fn mcp_catalog(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
+    fn mcp_catalog(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
         #[derive(Serialize)]
         struct Catalog {
             services: [(); 0],

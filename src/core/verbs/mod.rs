@@ -176,8 +176,8 @@ impl Shard {
         }
     }
 
-    /// What a mesh shares, what is kept on disk only, what peers ask of each other, what is not here,
-    /// and what nobody knows.
+    /// What a mesh shares, what sessions own, what is kept on disk only, what peers ask of each other,
+    /// what is not here, and what nobody knows.
     fn further_request(
         &mut self,
         t: &mut Turn<'_>,
@@ -187,7 +187,7 @@ impl Shard {
         if let Some(done) = self.request_of_what_is_shared(t, request, kind) {
             return done;
         }
-        if let Some(done) = self.request_for_later(t, request, kind) {
+        if let Some(done) = self.request_of_owned(t, request, kind) {
             return done;
         }
         if let Some(done) = self.record_request(t, request, kind) {
@@ -249,35 +249,21 @@ impl Shard {
         Some(done)
     }
 
-    /// Requests of scheduled messages; None if it is none of them.
-    fn request_for_later(
+    /// Requests for what belongs to a session or its member; None if it is for something else.
+    fn request_of_owned(
         &mut self,
         t: &mut Turn<'_>,
         request: &Request<'_>,
         kind: &str,
     ) -> Option<Result<(), FieldError>> {
-        let done = match kind {
-            "schedule" => self.schedule(t, request),
-            "list_scheduled" => {
-                self.list_scheduled(t, request);
-                Ok(())
+        Some(match kind {
+            "schedule" | "list_scheduled" | "cancel_scheduled" => {
+                self.schedule_request(t, request, kind)
             }
-            "cancel_scheduled" => self.cancel_scheduled(t, request),
-            "mcp_register" => self.mcp_register(t, request),
-            "mcp_unregister" => self.mcp_unregister(t, request),
-            "mcp_list" => {
-                self.mcp_list(t, request);
-                Ok(())
-            }
-            "mcp_call" => self.mcp_call(t, request),
-            "mcp_call_response" => self.mcp_call_response(t, request),
-            "mcp_catalog" => {
-                self.mcp_catalog(t, request);
-                Ok(())
-            }
+            "mcp_register" | "mcp_unregister" | "mcp_list" | "mcp_call" | "mcp_call_response"
+            | "mcp_catalog" => self.mcp_request(t, request, kind),
             _ => return None,
-        };
-        Some(done)
+        })
     }
 
     fn invalid(&mut self, t: &mut Turn<'_>, request: &Request<'_>, error: &FieldError) {

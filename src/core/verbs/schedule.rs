@@ -72,12 +72,25 @@ impl<'a> Entry<'a> {
 }
 
 impl Shard {
-    /// Answered when it is on disk; from then on it falls due.
-    pub(crate) fn schedule(
+    /// One of the three requests.
+    pub(crate) fn schedule_request(
         &mut self,
         t: &mut Turn<'_>,
         request: &Request<'_>,
+        kind: &str,
     ) -> Result<(), FieldError> {
+        match kind {
+            "schedule" => self.schedule(t, request),
+            "cancel_scheduled" => self.cancel_scheduled(t, request),
+            _ => {
+                self.list_scheduled(t, request);
+                Ok(())
+            }
+        }
+    }
+
+    /// Answered when it is on disk; from then on it falls due.
+    fn schedule(&mut self, t: &mut Turn<'_>, request: &Request<'_>) -> Result<(), FieldError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Ack<'a> {
@@ -219,7 +232,7 @@ impl Shard {
     }
 
     /// What the member has scheduled, in the order it did.
-    pub(crate) fn list_scheduled(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
+    fn list_scheduled(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
         #[derive(Serialize)]
         struct List<'a> {
             messages: Vec<Entry<'a>>,
@@ -237,7 +250,7 @@ impl Shard {
     }
 
     /// `ok:false` for what is not there, or is no longer.
-    pub(crate) fn cancel_scheduled(
+    fn cancel_scheduled(
         &mut self,
         t: &mut Turn<'_>,
         request: &Request<'_>,
