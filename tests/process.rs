@@ -310,6 +310,31 @@ fn killed(name: &'static str) -> Scenario {
 }
 
 #[test]
+fn schedule_over_a_kill() {
+    later("schedule_kill").run();
+}
+
+#[test]
+fn servers_over_a_kill() {
+    later("mcp_kill").run();
+}
+
+#[test]
+fn servers_over_a_kill_two_loops() {
+    later("mcp_kill").threads(2).run();
+}
+
+#[test]
+fn servers_over_a_cut() {
+    later("mcp_cut").run();
+}
+
+fn later(case: &'static str) -> Scenario {
+    let scenario = Scenario::python("later").case(case);
+    scenario.flag("--restart-grace", "5s")
+}
+
+#[test]
 fn burst() {
     bursts().run();
 }

@@ -233,6 +233,12 @@ class Peer:
         self.ws.transport.resume_reading()
 
 
+async def broker(verb):
+    """Has the harness do something to the broker: `kill` it, `start` it again."""
+    print(f"@{verb}", flush=True)
+    return (await asyncio.to_thread(sys.stdin.readline)).strip()
+
+
 def is_message(frame):
     return frame["type"] == "push" and "subtype" not in frame
 
