@@ -9,13 +9,13 @@ use base64::prelude::BASE64_STANDARD;
 use crate::chain::List;
 use crate::cron;
 use crate::event::Event;
-use crate::ids::{PeerHandle, Token};
+use crate::ids::PeerHandle;
 use crate::limits::{SCHEDULE_RETRY, SCHEDULES_AT_ONCE, SCHEDULES_WATCHED};
 use crate::log::What;
 use crate::outbox::Mail;
 use crate::peer::{MemberIx, MeshIx};
 use crate::routing::{NoRecipient, Recipient, Target};
-use crate::rows::{MessageRow, Origin, Priority, ScheduleRow, StoreOp};
+use crate::rows::{MessageRow, Origin, Priority, ScheduleRow, StoreFailure, StoreOp};
 use crate::schedules::Key;
 use crate::shard::{Shard, Timer, Turn, Waiting};
 use crate::verbs::send::{accepted, refusal};
@@ -139,18 +139,26 @@ impl Shard {
         op: StoreOp,
         (author, frame): (Option<PeerHandle>, bytes::Bytes),
     ) {
-        let token: Token = self.next_token();
-        let asker = author.and_then(|author| self.wait_in_line(t, author.slot, token));
-        let Some(asker) = asker else {
-            return t.persist(op);
-        };
-        let answer = Waiting::Answer {
-            asker,
-            frame,
-            req_id: None,
-        };
-        self.waiting.insert(token, answer);
-        t.persist_awaited(op, token);
+        match author {
+            Some(author) => {
+                let token = self.wait(Waiting::Fired(author, frame));
+                t.persist_awaited(op, token);
+            }
+            None => t.persist(op),
+        }
+    }
+
+    /// A message was sent that was scheduled. If that can not be written now, it is when the disk
+    /// allows, and its author, who asked for nothing just now, is told nothing.
+    pub(crate) fn fired_stored(
+        &mut self,
+        t: &mut Turn<'_>,
+        (author, frame): (PeerHandle, bytes::Bytes),
+        result: Result<(), StoreFailure>,
+    ) {
+        if result.is_ok() && self.peers.get(author).is_some() {
+            self.reply(t, author.slot, frame);
+        }
     }
 
     /// What a schedule sends, and to whom.

@@ -88,6 +88,8 @@ pub(crate) enum Waiting {
     Left(MeshIx),
     /// Whoever scheduled a message.
     Scheduled(Box<Scheduling>),
+    /// Whoever scheduled a message that is being sent, and what it is told.
+    Fired(PeerHandle, bytes::Bytes),
     /// A mailbox that is read back.
     Mailbox(MeshIx, PubKey),
     /// Something of what a mesh keeps on disk only.
@@ -379,6 +381,7 @@ impl Shard {
             Some(Waiting::Joined { slot, order }) => self.joined(t, slot, order),
             Some(Waiting::Left(mesh)) => self.left(t, mesh, token),
             Some(Waiting::Scheduled(asked)) => self.schedule_stored(t, token, &asked, result),
+            Some(Waiting::Fired(author, frame)) => self.fired_stored(t, (author, frame), result),
             Some(
                 Waiting::Mailbox(..)
                 | Waiting::MessageStatus { .. }
@@ -419,7 +422,8 @@ impl Shard {
                 | Waiting::Answer { .. }
                 | Waiting::Joined { .. }
                 | Waiting::Left(_)
-                | Waiting::Scheduled(_),
+                | Waiting::Scheduled(_)
+                | Waiting::Fired(..),
             )
             | None => {}
         }

@@ -220,10 +220,46 @@ impl Decoded {
             "list_streams" => self.either("stream_list", &[]),
             "set_clock" | "get_clock" => self.either("clock_status", &[]),
             "pause_clock" | "resume_clock" => self.either("clock_status", &["no_clock"]),
-            _ => match reply_of(kind) {
-                Some(reply) => self.either(reply, &["*"]),
-                None => self.error("unsupported"),
-            },
+            _ => return self.answer_of_owned(kind),
+        })
+    }
+
+    /// protocol.md §14 and §16. The result of a call may come later, and is nobody's turn.
+    fn answer_of_owned(&self, kind: &str) -> Option<Expect> {
+        let perhaps = |codes: &[&'static str]| Expect {
+            must: false,
+            ..self.reply(codes.iter().map(|code| ("error", *code)).collect())
+        };
+        Some(match kind {
+            "schedule" => {
+                let codes = ["invalid_argument", "invalid_cron", "limit", "storage"];
+                self.either("scheduled_ack", &codes)
+            }
+            "list_scheduled" => self.either("scheduled_list", &[]),
+            "cancel_scheduled" => {
+                let codes = ["invalid_argument", "forbidden", "storage"];
+                self.either("cancel_scheduled_ack", &codes)
+            }
+            "mcp_register" => {
+                let codes = ["invalid_argument", "forbidden", "limit", "storage"];
+                self.either("mcp_register_ack", &codes)
+            }
+            "mcp_unregister" => perhaps(&["invalid_argument", "forbidden", "not_found"]),
+            "mcp_list" => self.either("mcp_list_result", &[]),
+            "mcp_catalog" => self.either("mcp_catalog_result", &[]),
+            "mcp_call" => perhaps(&["invalid_argument", "limit"]),
+            "mcp_call_response" => {
+                perhaps(&["invalid_argument", "not_found", "forbidden", "limit"])
+            }
+            _ => return self.answer_of_records(kind),
+        })
+    }
+
+    /// protocol.md §17, §19, §20, and what nobody knows.
+    fn answer_of_records(&self, kind: &str) -> Option<Expect> {
+        Some(match reply_of(kind) {
+            Some(reply) => self.either(reply, &["*"]),
+            None => self.error("unsupported"),
         })
     }
 
@@ -312,6 +348,7 @@ fn reach(kind: &str) -> Reach {
     match kind {
         // A list is preceded by the news that it would give away.
         "send" | "set_visible" | "list_peers" | "set_state" | "publish" => Reach::Push,
+        "mcp_register" | "mcp_unregister" | "mcp_call" | "mcp_call_response" => Reach::Push,
         "kick" | "disconnect" | "ban" => Reach::Moderate,
         _ => Reach::Own,
     }

@@ -161,7 +161,17 @@ const REQUESTS: &[&str] = &[
     r#"{"type":"pause_clock","_reqId":"pc"}"#,
     r#"{"type":"resume_clock","_reqId":"rc"}"#,
     r#"{"type":"get_clock","_reqId":"gc"}"#,
-    r#"{"type":"mcp_call","serverName":"s","toolName":"t","args":{},"_reqId":"x"}"#,
+    r#"{"type":"schedule","to":"<m2>","message":"later","deliverAt":1,"subtype":"reminder","_reqId":"sc"}"#,
+    r#"{"type":"schedule","to":"<s7>","message":"m","deliverAt":1700000060000,"_reqId":"sc"}"#,
+    r#"{"type":"schedule","to":"*","message":"c","cron":"*/5 0-6 1,15 * 1-5","_reqId":"sc"}"#,
+    r#"{"type":"list_scheduled","_reqId":"ls"}"#,
+    r#"{"type":"cancel_scheduled","scheduledId":"s","_reqId":"cs"}"#,
+    r#"{"type":"mcp_register","serverName":"s","description":"d","tools":[{"name":"t","description":"e","inputSchema":{}}],"persistent":true,"_reqId":"mr"}"#,
+    r#"{"type":"mcp_unregister","serverName":"s","_reqId":"mu"}"#,
+    r#"{"type":"mcp_list","_reqId":"ml"}"#,
+    r#"{"type":"mcp_catalog","_reqId":"mc"}"#,
+    r#"{"type":"mcp_call","serverName":"s","toolName":"t","args":{"a":[1]},"_reqId":"x"}"#,
+    r#"{"type":"mcp_call_response","callId":"s","result":{"rows":2},"_reqId":"y"}"#,
 ];
 
 /// What happens beside messages.

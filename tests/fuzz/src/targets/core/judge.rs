@@ -26,6 +26,9 @@ impl Story {
                     Some("state_change" | "stream_data") => self.check_reach(name, cause, "push"),
                     // It follows another answer.
                     Some("state_value") => self.check_reach(name, cause, "answer"),
+                    _ if self.comes_by_itself(name, &frame, cause) => {
+                        self.check_reach(name, cause, "push");
+                    }
                     _ => self.judge_answer(name, &frame, cause),
                 }
             }
@@ -137,6 +140,21 @@ impl Story {
         self.check_reach(name, cause, "push");
     }
 
+    /// Whether it is of a call, or the acknowledgement of a message that was scheduled.
+    fn comes_by_itself(&self, name: usize, frame: &Value, cause: Cause<'_>) -> bool {
+        let owed = || {
+            self.socket(name)
+                .owed
+                .iter()
+                .any(|expect| expect.fits(frame))
+        };
+        match frame["type"].as_str() {
+            Some("mcp_call_forward" | "mcp_call_result") => true,
+            Some("ack") => matches!(cause, Cause::Event) && !owed(),
+            _ => false,
+        }
+    }
+
     fn judge_answer(&mut self, name: usize, frame: &Value, cause: Cause<'_>) {
         self.check_reach(name, cause, "answer");
         let Some(socket) = self.sockets[name].as_mut() else {
@@ -183,6 +201,7 @@ impl Story {
                 }
             }
             StoreOp::PresencePut(row) => judge_presence(row),
+            StoreOp::SchedulePut(_) => self.scheduled = true,
             StoreOp::MemberRevoked { .. } => {
                 // What a challenger said before its hello was answered is carried out later.
                 let Cause::Message(actor, decoded) = cause else {
