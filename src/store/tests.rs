@@ -23,6 +23,7 @@ use crate::core::rows::{
 use crate::core::time::{Millis, Wall};
 
 mod administration;
+mod auditing;
 mod booting;
 mod commits;
 mod disk;

@@ -5,6 +5,7 @@
     reason = "a test looks for one effect among many"
 )]
 
+mod auditing;
 mod delivery;
 mod lease_table;
 mod mcp;

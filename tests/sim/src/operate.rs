@@ -10,7 +10,7 @@ use crate::link::Up;
 use crate::oracle::Violation;
 use crate::plan::Do;
 use crate::rng::Rng;
-use crate::said::{self, Frame, Said, SendSaid, Whom};
+use crate::said::{self, Frame, Said, SendSaid, TaskAsked, Whom};
 use crate::town::GROUPS;
 use crate::world::World;
 
@@ -198,7 +198,7 @@ impl World {
     pub(crate) fn question(&self, rng: &mut Rng, req: &str) -> Frame {
         let (id, _) = self.oracle.some_message(rng.next());
         let id = id.unwrap_or_else(|| "0".repeat(20));
-        match rng.below(9) {
+        match rng.below(12) {
             0 | 1 => said::plain(json!({"type": "list_peers"}), Some("peers_list"), req),
             2 | 3 => {
                 let value = json!({"type": "message_status", "messageId": id});
@@ -216,6 +216,12 @@ impl World {
                 Some("ack"),
                 req,
             ),
+            8 => said::task(TaskAsked::Create, req),
+            9 | 10 => {
+                let id = self.oracle.tasks.some(rng.next()).unwrap_or("none");
+                said::task(TaskAsked::Claim(id.to_owned()), req)
+            }
+            11 if rng.chance(500) => said::task(TaskAsked::List, req),
             _ => said::plain(json!({"type": "get_state", "key": "k"}), Some("error"), req),
         }
     }

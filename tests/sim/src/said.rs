@@ -77,6 +77,17 @@ pub(crate) struct SendSaid {
     pub(crate) client_id: Option<String>,
 }
 
+/// A request for tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TaskAsked {
+    /// A new one.
+    Create,
+    /// That one, for whoever asks.
+    Claim(String),
+    /// All.
+    List,
+}
+
 /// The answer a request gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expect {
@@ -85,6 +96,8 @@ pub(crate) enum Expect {
     SendAck(String),
     /// A frame of that type, or an error, with that `_reqId`.
     Reply(&'static str, String),
+    /// The answer to a request for tasks, or an error, with that `_reqId`.
+    Task(TaskAsked, String),
     /// An error without `_reqId`.
     Error,
     /// A second hello on one socket: `hello_ack` if it is of the session itself, else an error.
@@ -257,6 +270,16 @@ pub(crate) fn plain(mut value: Value, reply: Option<&'static str>, req: &str) ->
         None => Expect::Nothing,
     };
     frame(&value, Said::Other, expect)
+}
+
+/// A request for tasks.
+pub(crate) fn task(asked: TaskAsked, req: &str) -> Frame {
+    let value = match &asked {
+        TaskAsked::Create => json!({"type": "create_task", "title": "t", "_reqId": req}),
+        TaskAsked::Claim(id) => json!({"type": "claim_task", "taskId": id, "_reqId": req}),
+        TaskAsked::List => json!({"type": "list_tasks", "_reqId": req}),
+    };
+    frame(&value, Said::Other, Expect::Task(asked, req.to_owned()))
 }
 
 /// Text that is no request at all.

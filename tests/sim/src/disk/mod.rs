@@ -197,6 +197,13 @@ impl Disk {
                 let result = self.tables.apply(&op);
                 token.map(|token| Reply::Stored(token, result))
             }
+            Item::Query {
+                query: StoreQuery::Records(query),
+                token,
+            } => {
+                let answer = StoreAnswer::Records(self.tables.records(&query));
+                Some(Reply::Answered(token, Ok(answer)))
+            }
             Item::Query { query, token } => {
                 Some(Reply::Answered(token, Ok(self.tables.answer(&query))))
             }

@@ -7,8 +7,9 @@ use holdfast_core::ids::{Position, PubKey, Seq};
 use holdfast_core::limits::LogLimits;
 use holdfast_core::rows::{
     BootRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
-    PresenceRow, RecordAnswer, Restart, ScheduleRow, SentRow, ServerRow, StateRow, StoreAnswer,
-    StoreFailure, StoreOp, StoreQuery, StreamRow, SubscriptionRow, Told,
+    PresenceRow, RecordAnswer, RecordAsk, RecordQuery, Restart, ScheduleRow, SentRow, ServerRow,
+    StateRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, StreamRow, SubscriptionRow, Task,
+    TaskStatus, Told,
 };
 use holdfast_core::time::Wall;
 
@@ -57,6 +58,8 @@ pub struct Tables {
     pub servers: BTreeMap<(String, String), ServerRow>,
     /// In the order made.
     pub schedules: Vec<ScheduleRow>,
+    /// Tasks with their meshes, in the order made.
+    pub tasks: Vec<(String, Task)>,
     /// Audit entries.
     pub audits: u64,
     /// By mesh and key.
@@ -280,6 +283,39 @@ impl Tables {
         self.presences.insert(row.id.clone(), presence);
     }
 
+    /// Carries out what is asked of tasks; there is nothing else of what is on disk only.
+    #[must_use]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "nothing else is asked in the simulator"
+    )]
+    pub fn records(&mut self, query: &RecordQuery) -> RecordAnswer {
+        match &query.ask {
+            RecordAsk::CreateTask(task) => {
+                self.tasks.push((query.mesh_id.clone(), task.clone()));
+                RecordAnswer::Written
+            }
+            RecordAsk::ClaimTask { id, by, .. } => {
+                let open = |(mesh_id, task): &&mut (String, Task)| {
+                    *mesh_id == query.mesh_id && task.id == *id && task.status == TaskStatus::Open
+                };
+                let Some((_, task)) = self.tasks.iter_mut().find(open) else {
+                    return RecordAnswer::Missing;
+                };
+                task.status = TaskStatus::Claimed;
+                task.claimed_by = Some(by.clone());
+                self.all_tasks(&query.mesh_id)
+            }
+            RecordAsk::ListTasks { .. } => self.all_tasks(&query.mesh_id),
+            _ => RecordAnswer::Missing,
+        }
+    }
+
+    fn all_tasks(&self, mesh_id: &str) -> RecordAnswer {
+        let own = self.tasks.iter().filter(|(of, _)| of == mesh_id);
+        RecordAnswer::Tasks(own.rev().take(100).map(|(_, task)| task.clone()).collect())
+    }
+
     /// Answers a question.
     #[must_use]
     pub fn answer(&self, query: &StoreQuery) -> StoreAnswer {
@@ -322,7 +358,7 @@ impl Tables {
                 });
                 StoreAnswer::Message(named.cloned().map(Box::new))
             }
-            // No model of these tables: as if nothing were in them.
+            // See `records`, which may write.
             StoreQuery::Records(_) => StoreAnswer::Records(RecordAnswer::Missing),
         }
     }

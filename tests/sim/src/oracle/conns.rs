@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::contests::Contest;
 use super::{Cause, ConnKey, Oracle, Step, Verdict, ensure};
 use crate::oracle::model::Seat;
-use crate::said::{Expect, HelloSaid, Said};
+use crate::said::{Expect, HelloSaid, Said, TaskAsked};
 
 /// What a socket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,15 +185,23 @@ impl Oracle {
             Expect::Nothing => false,
             Expect::SendAck(id) => kind == "ack" && frame["id"].as_str() == Some(id),
             Expect::Reply(reply, id) => (kind == *reply || kind == "error") && req == Some(id),
+            Expect::Task(asked, id) => {
+                let reply = match asked {
+                    TaskAsked::Create => "task_created",
+                    TaskAsked::Claim(_) | TaskAsked::List => "task_list",
+                };
+                (kind == reply || kind == "error") && req == Some(id)
+            }
             Expect::Error => kind == "error" && req.is_none(),
             Expect::Hello(own) if kind == "hello_ack" => *own,
             Expect::Hello(own) => kind == "error" && second_refusal(code, *own),
         };
         ensure!(fits, "I5", "expected the answer {expect:?}, got {frame}");
-        if let Expect::SendAck(id) = expect {
-            return self.send_answered(step, at, &id, frame);
+        match expect {
+            Expect::SendAck(id) => self.send_answered(step, at, &id, frame),
+            Expect::Task(asked, _) => self.task_answered(step, at, &asked, frame),
+            Expect::Nothing | Expect::Reply(..) | Expect::Error | Expect::Hello(_) => Ok(()),
         }
-        Ok(())
     }
 
     pub(crate) fn told_to_close(&mut self, step: &Step<'_>, at: ConnKey, close: Close) -> Verdict {

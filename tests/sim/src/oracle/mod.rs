@@ -20,6 +20,7 @@ mod publish;
 mod pushes;
 mod restart;
 mod rows;
+mod tasks;
 mod tokens;
 mod told;
 mod watermarks;
@@ -171,6 +172,8 @@ pub(crate) struct Oracle {
     reading: BTreeMap<(u16, Token), mail::Reading>,
     /// Session keys that were present once, with whose they were; whether for sure.
     known: BTreeMap<(usize, holdfast_core::ids::PubKey), (usize, bool)>,
+    /// What clients were told of tasks.
+    pub(crate) tasks: tasks::Tasks,
     numbers: usize,
     order: u64,
     booting: bool,
@@ -233,6 +236,7 @@ impl Oracle {
             logs: vec![logs::LogModel::default(); plan.town.meshes.len()],
             reading: BTreeMap::new(),
             known: BTreeMap::new(),
+            tasks: tasks::Tasks::default(),
             numbers: 0,
             order: 0,
             booting: false,
