@@ -8,8 +8,8 @@
 use super::*;
 use crate::core::limits::{API_KEYS_MAX, TASKS_MAX, VAULT_ENTRIES_MAX};
 use crate::core::rows::{
-    ApiKey, Chain, Context, Memory, RecordAnswer, RecordAsk, RecordQuery, Revoked, Skill, Tally,
-    Task, TaskStatus, VaultEntry, Webhook,
+    ApiKey, Context, Memory, RecordAnswer, RecordAsk, RecordQuery, Revoked, Skill, Tally, Task,
+    TaskStatus, VaultEntry, Webhook,
 };
 
 impl World {
