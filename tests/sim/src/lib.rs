@@ -33,6 +33,7 @@ mod rng;
 mod run;
 mod said;
 mod seeds;
+mod share;
 mod shrink;
 mod swarm;
 mod town;

@@ -11,7 +11,7 @@ use crate::oracle::Violation;
 use crate::plan::Do;
 use crate::rng::Rng;
 use crate::said::{self, Frame, Said, SendSaid, TaskAsked, Whom};
-use crate::town::GROUPS;
+use crate::town::{GROUPS, KEYS};
 use crate::world::World;
 
 impl World {
@@ -41,6 +41,7 @@ impl World {
             Do::SendAbsent => self.send_absent(&mut rng),
             Do::Resend => self.send_again(&mut rng),
             Do::Absence => self.absence(&mut rng),
+            Do::ShareState | Do::Stream | Do::Clock => self.share(what, &mut rng),
             Do::SetStatus
             | Do::Show
             | Do::AskSomething
@@ -222,7 +223,7 @@ impl World {
                 said::task(TaskAsked::Claim(id.to_owned()), req)
             }
             11 if rng.chance(500) => said::task(TaskAsked::List, req),
-            _ => said::plain(json!({"type": "get_state", "key": "k"}), Some("error"), req),
+            _ => said::get_state(rng.index(KEYS.len()), req),
         }
     }
 

@@ -89,6 +89,12 @@ kinds! {
     Resend = 5,
     /// A client goes while its mesh talks, and comes back.
     Absence = 8,
+    /// A key of shared state is set or asked for.
+    ShareState = 8,
+    /// A stream is created, subscribed to, left, or published to.
+    Stream = 14,
+    /// The simulation clock is set, paused or resumed.
+    Clock = 4,
     /// kick or disconnect.
     Kick = 5,
     /// Ban, and later unban.

@@ -6,7 +6,7 @@ use holdfast_core::rows::{Priority, Status};
 use serde_json::{Value, json};
 
 use crate::keys;
-use crate::town::{Identity, Kind, Town};
+use crate::town::{Identity, KEYS, Kind, STREAMS, Town};
 
 /// A text message on its way to the broker.
 #[derive(Clone, Debug)]
@@ -36,8 +36,25 @@ pub(crate) enum Said {
     Kick(bool, Whom),
     /// Ban (true) or unban of a member by name.
     Ban(bool, String),
+    /// `set_state`: which key, and the number that is its value.
+    Set(usize, usize),
+    GetState(usize, String),
+    CreateStream(usize),
+    /// `subscribe` (true) or `unsubscribe`.
+    Subscribe(usize, bool, String),
+    /// To which stream, and the number that is its data.
+    Publish(usize, usize, String),
+    Clock(Clocked),
     /// Anything that changes no lease and reaches nobody else.
     Other,
+}
+
+/// What is done to a clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Clocked {
+    Set(u64),
+    Pause,
+    Resume,
 }
 
 /// Whom a kick means.
@@ -100,6 +117,8 @@ pub(crate) enum Expect {
     Task(TaskAsked, String),
     /// An error without `_reqId`.
     Error,
+    /// `state_result` with that number, or none.
+    State(Option<usize>, String),
     /// A second hello on one socket: `hello_ack` if it is of the session itself, else an error.
     Hello(bool),
 }
@@ -258,6 +277,59 @@ pub(crate) fn ban(ban: bool, target: &str, req: &str) -> Frame {
         Said::Ban(ban, target.to_owned()),
         Expect::Reply(reply, req.to_owned()),
     )
+}
+
+/// `set_state`.
+pub(crate) fn set_state(key: usize, number: usize) -> Frame {
+    let value = json!({"type": "set_state", "key": KEYS[key], "value": number});
+    frame(&value, Said::Set(key, number), Expect::Nothing)
+}
+
+/// `get_state`.
+pub(crate) fn get_state(key: usize, req: &str) -> Frame {
+    let value = json!({"type": "get_state", "key": KEYS[key], "_reqId": req});
+    let said = Said::GetState(key, req.to_owned());
+    frame(&value, said, Expect::State(None, req.to_owned()))
+}
+
+/// `create_stream`.
+pub(crate) fn create_stream(stream: usize, req: &str) -> Frame {
+    let value = json!({"type": "create_stream", "name": STREAMS[stream], "_reqId": req});
+    let expect = Expect::Reply("stream_created", req.to_owned());
+    frame(&value, Said::CreateStream(stream), expect)
+}
+
+/// `subscribe` or `unsubscribe`.
+pub(crate) fn subscribe(stream: usize, subscribe: bool, req: &str) -> Frame {
+    let kind = if subscribe {
+        "subscribe"
+    } else {
+        "unsubscribe"
+    };
+    let value = json!({"type": kind, "stream": STREAMS[stream], "_reqId": req});
+    let said = Said::Subscribe(stream, subscribe, req.to_owned());
+    frame(&value, said, Expect::Reply("subscribed", req.to_owned()))
+}
+
+/// `publish`.
+pub(crate) fn publish(stream: usize, number: usize, req: &str) -> Frame {
+    let value = json!({
+        "type": "publish", "stream": STREAMS[stream], "data": number, "_reqId": req,
+    });
+    let said = Said::Publish(stream, number, req.to_owned());
+    frame(&value, said, Expect::Nothing)
+}
+
+/// Something is done to the clock.
+pub(crate) fn clock(what: Clocked, req: &str) -> Frame {
+    let mut value = match what {
+        Clocked::Set(speed) => json!({"type": "set_clock", "speed": speed}),
+        Clocked::Pause => json!({"type": "pause_clock"}),
+        Clocked::Resume => json!({"type": "resume_clock"}),
+    };
+    value["_reqId"] = req.into();
+    let expect = Expect::Reply("clock_status", req.to_owned());
+    frame(&value, Said::Clock(what), expect)
 }
 
 /// A request that only asks, or changes only what is shown.

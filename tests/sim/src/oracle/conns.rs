@@ -94,6 +94,7 @@ impl Oracle {
     }
 
     fn prepare_frame(&mut self, step: &Step<'_>, at: ConnKey, frame: &crate::said::Frame) {
+        let expected = self.expected(at, &frame.said, &frame.expect);
         let Some(found) = self.conns.get_mut(&at) else {
             return;
         };
@@ -110,7 +111,7 @@ impl Oracle {
             Said::Hello(_) => return,
             _ => {}
         }
-        let expect = match (&frame.expect, greeting, self.stopping) {
+        let expect = match (&expected, greeting, self.stopping) {
             (_, _, true) => Expect::Nothing,
             // Before a hello nothing else is heard.
             (_, true, _) => Expect::Error,
@@ -153,6 +154,9 @@ impl Oracle {
             (Some("hello_ack"), _) => self.welcomed(step, at, &frame),
             (Some("push"), Some("system")) => self.told(at, &frame, bytes),
             (Some("push"), None) => self.pushed(at, &frame, bytes),
+            (Some("state_change" | "stream_data"), _) => self.shared_told(at, &frame, bytes),
+            // It follows the answer that is judged.
+            (Some("state_value"), _) => Ok(()),
             (Some(_), _) => self.replied(step, at, &frame),
             (None, _) => Err(super::Violation::new(
                 "I7",
@@ -192,6 +196,10 @@ impl Oracle {
                 };
                 (kind == reply || kind == "error") && req == Some(id)
             }
+            Expect::State(number, id) => {
+                let value = number.map_or(Value::Null, Value::from);
+                kind == "state_result" && req == Some(id) && frame["value"] == value
+            }
             Expect::Error => kind == "error" && req.is_none(),
             Expect::Hello(own) if kind == "hello_ack" => *own,
             Expect::Hello(own) => kind == "error" && second_refusal(code, *own),
@@ -200,7 +208,11 @@ impl Oracle {
         match expect {
             Expect::SendAck(id) => self.send_answered(step, at, &id, frame),
             Expect::Task(asked, _) => self.task_answered(step, at, &asked, frame),
-            Expect::Nothing | Expect::Reply(..) | Expect::Error | Expect::Hello(_) => Ok(()),
+            Expect::Nothing
+            | Expect::Reply(..)
+            | Expect::State(..)
+            | Expect::Error
+            | Expect::Hello(_) => Ok(()),
         }
     }
 

@@ -195,9 +195,10 @@ impl Oracle {
             "{inspect:?}, {leases} leases"
         );
         // Each session has one timer of its lease, and at most a watermark's and a status's; each
-        // mesh at most one for mail that the disk did not give, and one after a burst.
+        // mesh at most one for mail that the disk did not give, one after a burst, and one of its
+        // clock.
         let meshes = self.plan.town.meshes.len();
-        let (least, most) = (leases, leases * 3 + greeting + 2 * meshes);
+        let (least, most) = (leases, leases * 3 + greeting + 3 * meshes);
         let timers = inspect.timers;
         ensure!(
             (least..=most).contains(&timers),
@@ -225,6 +226,6 @@ impl Oracle {
             "I9",
             "{inspect:?}, {leases} leases"
         );
-        Ok(())
+        self.sharing_inspected(shard, inspect)
     }
 }

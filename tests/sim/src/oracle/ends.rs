@@ -59,6 +59,7 @@ impl Oracle {
             self.members[lease.who.member].saved = Some(saved);
         }
         self.leases.remove(id);
+        self.shares_no_more(id, lease.mesh);
         self.ledgers.remove(id);
         if let Some(key) = lease.key {
             self.known

@@ -166,6 +166,7 @@ impl Oracle {
         lease.last_ping = 0;
         lease.rewrite = lease.unconfirmed.iter().copied().collect();
         let missed = self.truncated(id);
+        self.sharing.torn.remove(id);
         self.scratch.missed.insert(id.to_owned(), missed);
         self.account_again(id);
         self.scratch.reattached.push((id.to_owned(), takeover));

@@ -21,6 +21,10 @@ pub(crate) enum What {
     Left,
     /// It showed (true) or hid itself.
     Shown(bool),
+    /// A key was set to a number.
+    Set(usize, usize),
+    /// A number was published to a stream.
+    Data(usize, usize),
 }
 
 /// One thing a mesh said to many. Its place in the oracle's list is its place in the order.
@@ -32,11 +36,13 @@ pub(crate) struct News {
     pub(crate) of: String,
     /// That session as it was.
     pub(crate) lease: Option<Box<Lease>>,
-    /// Only sessions that began before are told.
+    /// Only sessions that began before are told; of what was published, only those that were
+    /// subscribed before.
     pub(crate) before: u64,
     /// The message's place in the order of the broker.
     pub(crate) seq: Option<u64>,
-    /// Of a join: it has ended. Of a visibility: it changed again, or its session is gone.
+    /// Of a join: it has ended. Of a visibility: it changed again, or its session is gone. Of a key:
+    /// it was set again.
     pub(crate) over: bool,
     /// Of a leave: where the join was told, by this process.
     pub(crate) joined: Option<usize>,
@@ -148,7 +154,11 @@ impl Oracle {
             (What::Joined | What::Left, Some(of)) => {
                 news.of != id && lease.order < news.before && Self::hears(lease, of)
             }
-            (What::Shown(_), _) => news.of != id,
+            (What::Shown(_) | What::Set(..), _) => news.of != id,
+            (What::Data(stream, _), _) => {
+                let since = self.subscribed(id, stream);
+                news.of != id && since.is_some_and(|since| news.before >= since)
+            }
             (What::Joined | What::Left, None) => false,
         }
     }
@@ -204,8 +214,8 @@ impl Oracle {
             let told = !entry.gone
                 && !entry.heard
                 && match news.what {
-                    What::Message(_) => true,
-                    What::Joined | What::Shown(_) => !news.over,
+                    What::Message(_) | What::Data(..) => true,
+                    What::Joined | What::Shown(_) | What::Set(..) => !news.over,
                     What::Left => {
                         let join = news
                             .joined

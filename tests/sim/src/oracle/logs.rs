@@ -17,6 +17,8 @@ pub(crate) struct LogModel {
     entries: VecDeque<Logged>,
     /// News below are gone: for sure, perhaps.
     pub(crate) dropped: (usize, usize),
+    /// News below that everybody may have missed are gone for sure.
+    missed: usize,
 }
 
 /// One entry, or what is known of it.
@@ -29,6 +31,8 @@ struct Logged {
     bytes: (usize, usize),
     /// Said by the present process: it is there for sure.
     fresh: bool,
+    /// Only some may miss it: what was published, or a key, which may have been set again.
+    light: bool,
 }
 
 impl LogModel {
@@ -46,6 +50,15 @@ impl LogModel {
             }
         }
         let gone = self.dropped.0;
+        let lost = self
+            .entries
+            .iter()
+            .filter(|entry| entry.place < gone && !entry.light);
+        self.missed = lost
+            .map(|entry| entry.place + 1)
+            .max()
+            .unwrap_or(0)
+            .max(self.missed);
         self.entries.retain(|entry| entry.place >= gone);
         self.doubt(now, limits);
     }
@@ -74,6 +87,7 @@ impl Oracle {
         let mut logs = std::mem::take(&mut self.logs);
         for log in &mut logs {
             log.dropped.0 = 0;
+            log.missed = 0;
             for entry in &mut log.entries {
                 let then = self.said_at(entry.place, tables).unwrap_or(wall);
                 let age = wall.since(then).0;
@@ -99,7 +113,11 @@ impl Oracle {
             }
             What::Joined => of.map(|of| of.row.connected_at),
             What::Left => of.and_then(|of| of.ended).map(|(at, _)| at),
-            What::Shown(_) => None,
+            What::Set(key, _) => {
+                let row = super::sharing::state_row(self, tables, news.mesh, key);
+                row.map(|row| row.updated_at)
+            }
+            What::Shown(_) | What::Data(..) => None,
         }
     }
 
@@ -113,6 +131,8 @@ impl Oracle {
             // The news of who is there is written anew, and not kept.
             What::Joined => (0, 3_000),
             What::Left | What::Shown(_) => (150, 3_000),
+            What::Set(..) => (0, 3_000),
+            What::Data(..) => (60, 3_000),
         };
         let now = self.mono();
         let limits = self.plan.swarm.config.log;
@@ -123,6 +143,7 @@ impl Oracle {
             at: (now, now),
             bytes,
             fresh: true,
+            light: matches!(news.what, What::Set(..) | What::Data(..)),
         };
         log.append(entry, &limits);
         if log.dropped != before {
@@ -187,7 +208,10 @@ impl Oracle {
         if !ledger.wrote {
             most = most.max(self.reach(id));
         }
-        let (sure, perhaps) = self.logs[lease.mesh].dropped;
-        (most < sure, least < perhaps)
+        let log = &self.logs[lease.mesh];
+        // Of what was published before a restart there is nothing.
+        let torn = self.sharing.torn.contains(id);
+        let perhaps = torn || self.sharing.restored.contains(id);
+        (torn || most < log.missed, perhaps || least < log.dropped.1)
     }
 }

@@ -127,6 +127,12 @@ impl Oracle {
                 }
                 self.confirm(&lease, message, client_id, step);
             }
+            Said::Set(..)
+            | Said::GetState(..)
+            | Said::CreateStream(_)
+            | Said::Subscribe(..)
+            | Said::Publish(..)
+            | Said::Clock(_) => self.share(&id, lease.mesh, said),
             Said::Hello(_) | Said::Kick(..) | Said::Goodbye | Said::Other => {}
         }
     }

@@ -20,6 +20,7 @@ mod publish;
 mod pushes;
 mod restart;
 mod rows;
+mod sharing;
 mod tasks;
 mod tokens;
 mod told;
@@ -174,6 +175,7 @@ pub(crate) struct Oracle {
     known: BTreeMap<(usize, holdfast_core::ids::PubKey), (usize, bool)>,
     /// What clients were told of tasks.
     pub(crate) tasks: tasks::Tasks,
+    sharing: sharing::Sharing,
     numbers: usize,
     order: u64,
     booting: bool,
@@ -237,6 +239,7 @@ impl Oracle {
             reading: BTreeMap::new(),
             known: BTreeMap::new(),
             tasks: tasks::Tasks::default(),
+            sharing: sharing::Sharing::default(),
             numbers: 0,
             order: 0,
             booting: false,

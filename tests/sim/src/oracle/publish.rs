@@ -11,6 +11,7 @@ use super::model::Lease;
 use super::told::{Due, Owed};
 use super::{Cause, Oracle, Step, Verdict, Violation, ensure};
 use crate::said::Said;
+use crate::town::KEYS;
 
 /// What a step says to a mesh, by its rows.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(crate) enum Claim {
     Left(String),
     Shown(String),
     Message(usize),
+    Set(String, usize, usize),
+    Data(String, usize, usize),
 }
 
 impl Oracle {
@@ -28,7 +31,7 @@ impl Oracle {
             .effects
             .iter()
             .filter_map(|effect| match effect {
-                Effect::Persist { op, .. } => self.claim(op),
+                Effect::Persist { op, .. } => self.claim(step, op),
                 _ => None,
             })
             .collect();
@@ -38,10 +41,15 @@ impl Oracle {
         {
             claims.push_back(Claim::Shown(id.clone()));
         }
+        if let (Cause::Frame(frame), Some(conn), false) = (step.cause, step.conn, self.stopping)
+            && let Some((id, stream, number)) = self.publishes((step.shard, conn), &frame.said)
+        {
+            claims.push_back(Claim::Data(id, stream, number));
+        }
         claims
     }
 
-    fn claim(&self, op: &StoreOp) -> Option<Claim> {
+    fn claim(&self, step: &Step<'_>, op: &StoreOp) -> Option<Claim> {
         match op {
             StoreOp::PresenceTold { id, told, .. } => Some(match told {
                 Told::Join(_) => Claim::Joined(id.clone()),
@@ -54,6 +62,11 @@ impl Oracle {
                     super::mail::Target::Key(_) | super::mail::Target::Nobody
                 );
                 (!direct).then_some(Claim::Message(index))
+            }
+            StoreOp::StateSet { row, .. } => {
+                let (id, _) = self.attached((step.shard, step.conn?))?;
+                let key = KEYS.iter().position(|key| *key == row.key)?;
+                Some(Claim::Set(id.clone(), key, row.value.parse().ok()?))
             }
             _ => None,
         }
@@ -78,6 +91,19 @@ impl Oracle {
                 let (mesh, what) = (lease.mesh, What::Shown(lease.visible));
                 let of = (id, Some(Box::new(lease.clone())));
                 self.say_to(mesh, what, of, (u64::MAX, None));
+            }
+            Claim::Set(id, key, number) => {
+                let Some(mesh) = self.leases.get(&id).map(|lease| lease.mesh) else {
+                    return Ok(true);
+                };
+                self.say_to(mesh, What::Set(key, number), (id, None), (u64::MAX, None));
+            }
+            Claim::Data(id, stream, number) => {
+                let Some(mesh) = self.leases.get(&id).map(|lease| lease.mesh) else {
+                    return Ok(true);
+                };
+                let place = self.news.len() as u64;
+                self.say_to(mesh, What::Data(stream, number), (id, None), (place, None));
             }
             Claim::Joined(id) => self.publish_join(id)?,
             Claim::Left(id) => self.publish_leave(&id)?,
@@ -112,7 +138,7 @@ impl Oracle {
         let id = match news.what {
             What::Joined => Some(news_id(&news.of, "joined", None)),
             What::Left => Some(news_id(&news.of, "left", None)),
-            What::Message(_) | What::Shown(_) => None,
+            What::Message(_) | What::Shown(_) | What::Set(..) | What::Data(..) => None,
         };
         let place = self.publish(news);
         if let Some(id) = id {
@@ -206,7 +232,13 @@ impl Oracle {
                     self.news[earlier].over = true;
                 }
             }
-            What::Message(_) => {}
+            What::Set(key, _) => {
+                let last = self.sharing.last.insert((news.mesh, key), place);
+                if let Some(earlier) = last {
+                    self.news[earlier].over = true;
+                }
+            }
+            What::Message(_) | What::Data(..) => {}
         }
     }
 }

@@ -76,12 +76,13 @@ impl Oracle {
                 .get(id)
                 .is_some_and(|of| of.ended.is_none())
         };
+        self.shared_again(tables);
         for news in &mut self.news {
             match news.what {
                 What::Joined => news.over &= !there(&news.of),
                 // Which of them its row has is not known.
                 What::Shown(shown) => news.over = !may_be_shown(tables, &news.of, shown),
-                What::Message(_) | What::Left => {}
+                What::Message(_) | What::Left | What::Set(..) | What::Data(..) => {}
             }
         }
         // Whose join is not in its row may have been told by nobody.
@@ -135,6 +136,9 @@ impl Oracle {
             entry.sure &= entry.news >= self.logs[news.mesh].dropped.1;
             entry.sure &= !vague || matches!(news.what, What::Message(_));
             match news.what {
+                // Only its row is there of a key; of what was published there is none.
+                What::Set(..) => !news.over,
+                What::Data(..) => false,
                 What::Message(index) => {
                     let message = &self.messages[index];
                     entry.sure &= message.fate == Fate::Acked;
@@ -216,6 +220,14 @@ impl Oracle {
                 let row = seq.and_then(|seq| tables.messages.get(&seq));
                 (row.and_then(|row| row.position), own.cursor)
             }
+            What::Set(key, _) => {
+                let row = super::sharing::state_row(self, tables, news.mesh, key);
+                (
+                    row.filter(|_| !news.over).map(|row| row.position),
+                    own.cursor,
+                )
+            }
+            What::Data(..) => return false,
             _ if own.lease_until.is_none() || self.told_again(place) => return false,
             What::Joined => {
                 let last = self.joins.get(&news.of) == Some(&place);
@@ -267,6 +279,7 @@ impl Oracle {
     /// The boot is over: who was not restored is owed nothing.
     pub(crate) fn accounts_kept(&mut self) {
         self.ledgers.retain(|id, _| self.leases.contains_key(id));
+        self.subscriptions_kept();
     }
 
     /// Every end of an earlier process that was to be told was.

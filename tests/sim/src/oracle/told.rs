@@ -50,6 +50,7 @@ impl Oracle {
             "peer_left" => What::Left,
             "peer_hidden" => What::Shown(false),
             "peer_visible" => What::Shown(true),
+            "tick" => return self.ticked(at, frame),
             _ => return Err(Violation::new("I7", format!("an unknown event: {event}"))),
         };
         let key = frame["eventData"]["pubkey"].as_str().unwrap_or_default();
@@ -219,7 +220,10 @@ impl Oracle {
         let Cause::Frame(frame) = step.cause else {
             return None;
         };
-        let speaks = matches!(frame.said, Said::Send(_) | Said::Visible(_));
+        let speaks = matches!(
+            frame.said,
+            Said::Send(_) | Said::Visible(_) | Said::Set(..) | Said::Publish(..)
+        );
         self.scratch.speaker.clone().filter(|_| speaks)
     }
 
@@ -229,7 +233,7 @@ impl Oracle {
             return false;
         };
         let Said::Send(said) = &frame.said else {
-            return matches!(frame.said, Said::Visible(_)) && !self.stopping;
+            return matches!(frame.said, Said::Visible(_) | Said::Set(..)) && !self.stopping;
         };
         self.messages.last().is_some_and(|message| {
             message.said.number == said.number

@@ -70,7 +70,7 @@ impl Oracle {
             let taken = ledger.done.iter().filter(|e| e.ever && e.news < least);
             let taken = taken.filter_map(|entry| match self.news[entry.news].what {
                 What::Message(index) => messages[index].position,
-                What::Joined | What::Left | What::Shown(_) => None,
+                _ => None,
             });
             ledger.taken = taken.max().max(ledger.taken);
             ledger.confirm(least, most);
@@ -228,7 +228,11 @@ impl Oracle {
         let changes = match step.cause {
             Cause::Frame(frame) => matches!(
                 frame.said,
-                Said::Join(_) | Said::Leave(_) | Said::Visible(_) | Said::Hello(_)
+                Said::Join(_)
+                    | Said::Leave(_)
+                    | Said::Visible(_)
+                    | Said::Hello(_)
+                    | Said::Subscribe(..)
             ),
             Cause::Adopted(..) | Cause::Put(_) => true,
             _ => false,
