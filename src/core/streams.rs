@@ -110,6 +110,15 @@ impl Streams {
         }
     }
 
+    /// Names of those created, in their order.
+    pub(crate) fn created_names(&self) -> impl Iterator<Item = &str> {
+        let created = self
+            .by_name
+            .iter()
+            .filter(|(_, stream)| stream.created.is_some());
+        created.map(|(name, _)| &**name)
+    }
+
     /// Those created, oldest first.
     pub(crate) fn list(&self) -> Vec<StreamEntry<'_>> {
         let mut created: Vec<_> = self

@@ -292,6 +292,9 @@ fn mesh_info_counts_who_is_here_and_what_is_kept() {
     );
     let hidden = w.join(launched(3, 13, "s3"));
     w.write(hidden, &json!({"type": "set_visible", "visible": false}));
+    w.write(a, &json!({"type": "set_state", "key": "k", "value": 1}));
+    w.write(b, &json!({"type": "create_stream", "name": "logs"}));
+    w.write(b, &json!({"type": "subscribe", "stream": "nobody's"}));
     let tally = Tally {
         memories: 5,
         open: 1,
@@ -302,8 +305,8 @@ fn mesh_info_counts_who_is_here_and_what_is_kept() {
     let (_, reply) = w.exchange(a, &request, RecordAnswer::Tally(tally));
     let expected = json!({
         "type": "mesh_info_result", "mesh": MESH, "peers": 2, "groups": ["@dev", "@ops"],
-        "stateKeys": [], "memoryCount": 5, "fileCount": 0,
-        "tasks": {"open": 1, "claimed": 2, "done": 3}, "streams": [], "tables": [],
+        "stateKeys": ["k"], "memoryCount": 5, "fileCount": 0,
+        "tasks": {"open": 1, "claimed": 2, "done": 3}, "streams": ["logs"], "tables": [],
         "collections": [], "yourName": "alice",
         "yourGroups": [{"name": "ops", "role": "lead"}], "_reqId": "i",
     });

@@ -64,12 +64,16 @@ impl Shard {
                 groups.extend(peer.card.groups().iter().map(|(name, _)| name));
             }
         }
+        let (state, streams) = (mesh.state.iter(), mesh.streams.iter());
         let groups = groups.into_iter().take(LIST_ROWS as usize);
         let info = MeshInfo {
             mesh: &mesh.id,
             peers,
             groups: groups.map(|name| format!("@{name}")).collect(),
-            state_keys: Vec::new(),
+            state_keys: state
+                .flat_map(|all| all.iter())
+                .map(|(key, _)| key)
+                .collect(),
             memory_count: tally.memories,
             file_count: 0,
             tasks: Tasks {
@@ -77,7 +81,7 @@ impl Shard {
                 claimed: tally.claimed,
                 done: tally.done,
             },
-            streams: Vec::new(),
+            streams: streams.flat_map(|all| all.created_names()).collect(),
             tables: [],
             collections: [],
             your_name: asker.name(),
