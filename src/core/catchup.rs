@@ -12,6 +12,7 @@ use crate::ids::{Position, PubKey, Seq};
 use crate::limits::WATERMARK_DELAY;
 use crate::log::{Entry, Kept, Knowledge, Subject, Walk, What};
 use crate::marks::{Mark, mark};
+use crate::mesh::Cap;
 use crate::peer::{Kind, Lease, MeshIx, PeerConn};
 use crate::presence::subject;
 use crate::shard::{Shard, Turn};
@@ -37,7 +38,7 @@ enum Sight {
     Seen,
     Unseen,
     /// It does not let the sender.
-    Unwilling,
+    Unwilling(Cap),
 }
 
 impl Shard {
@@ -85,8 +86,9 @@ impl Shard {
             let seen = match self.sight(peer, what, position) {
                 Sight::Seen => true,
                 Sight::Unseen => false,
-                Sight::Unwilling => {
-                    t.observe(Event::GrantDenied { cap: "broadcast" });
+                Sight::Unwilling(cap) => {
+                    let cap = cap.name();
+                    t.observe(Event::GrantDenied { cap });
                     false
                 }
             };
@@ -105,24 +107,23 @@ impl Shard {
         let seen = |seen: bool| if seen { Sight::Seen } else { Sight::Unseen };
         match what {
             What::Message {
-                group,
+                audience,
                 sender,
                 sender_session,
                 ..
             } => {
-                let meant = peer.member != *sender
-                    && peer.visible
-                    && group.as_deref().is_none_or(|group| peer.in_group(group));
+                let meant = peer.member != *sender && peer.visible && self.is_among(peer, audience);
                 let (Some(owner), Some(sender)) = (
                     self.member(peer.member),
                     self.member(*sender).filter(|_| meant),
                 ) else {
                     return Sight::Unseen;
                 };
-                if owner.allows(&sender.key, sender_session.as_ref()).broadcast {
+                let caps = owner.allows(&sender.key, sender_session.as_ref());
+                if caps.has(audience.cap()) {
                     Sight::Seen
                 } else {
-                    Sight::Unwilling
+                    Sight::Unwilling(audience.cap())
                 }
             }
             What::Joined { who, .. } | What::Left { who, .. } => seen(hears_of(peer, who)),

@@ -263,6 +263,7 @@ impl Shard {
             created_at: row.created_at,
             reply_to_id: row.reply_to_id.as_deref(),
             subtype: (row.origin == Origin::Reminder).then_some("reminder"),
+            topic: self.topic_name(mesh, &row.target_spec),
             client_message_id: row
                 .client_message_id
                 .as_deref()

@@ -14,7 +14,7 @@ use crate::limits::{SCHEDULE_RETRY, SCHEDULES_AT_ONCE, SCHEDULES_WATCHED};
 use crate::log::What;
 use crate::outbox::Mail;
 use crate::peer::{MemberIx, MeshIx};
-use crate::routing::{NoRecipient, Recipient, Target};
+use crate::routing::{Audience, NoRecipient, Recipient, Target};
 use crate::rows::{MessageRow, Origin, Priority, ScheduleRow, StoreFailure, StoreOp};
 use crate::schedules::Key;
 use crate::shard::{Shard, Timer, Turn, Waiting};
@@ -26,7 +26,7 @@ type Due = (MessageRow, Way);
 
 enum Way {
     Direct(Recipient),
-    Many,
+    Many(Audience),
 }
 
 impl Shard {
@@ -176,14 +176,19 @@ impl Shard {
                 }
                 Way::Direct(checked?)
             }
-            Target::Everyone | Target::Group(_) => Way::Many,
-            Target::Topic => return Err(NoRecipient::Absent),
+            Target::Everyone | Target::Group(_) | Target::Topic(_) => {
+                let mesh = self.member(member).map(|owner| owner.mesh);
+                let audience = mesh.and_then(|mesh| self.audience(mesh, &row.target_spec));
+                Way::Many(audience.ok_or(NoRecipient::Absent)?)
+            }
         };
+        let ciphertext = BASE64_STANDARD.encode(&row.message);
+        let post = self.post_of((member, &row.target_spec), &ciphertext, None);
         let seq = self.next_seq();
         let id = self.mint.message_id(seq);
         let position = match way {
             Way::Direct(_) => None,
-            Way::Many => Some(self.stamp()),
+            Way::Many(_) => Some(self.stamp()),
         };
         let owner = self.member(member).ok_or(NoRecipient::Absent)?;
         if owner.revoked_at.is_some() {
@@ -191,7 +196,8 @@ impl Shard {
         }
         // The client of a session drops what bears its own key.
         let own = [Some(owner.key), row.session_pubkey];
-        let to_itself = matches!(way, Way::Direct(recipient) if own.contains(&Some(recipient.key)));
+        let to_itself =
+            matches!(&way, Way::Direct(recipient) if own.contains(&Some(recipient.key)));
         let direct = matches!(way, Way::Direct(_));
         let message = MessageRow {
             seq,
@@ -204,7 +210,7 @@ impl Shard {
             target_spec: row.target_spec.clone(),
             priority: Priority::Now,
             nonce: String::new(),
-            ciphertext: BASE64_STANDARD.encode(&row.message),
+            ciphertext,
             created_at: t.now.wall,
             delivered_at: (!direct).then_some(t.now.wall),
             // Should it be sent again by a broker that crashed here, recipients can tell.
@@ -212,12 +218,13 @@ impl Shard {
             request_fingerprint: None,
             reply_to_id: None,
             position,
-            deferred: matches!(way, Way::Direct(recipient) if recipient.deferred),
+            deferred: matches!(&way, Way::Direct(recipient) if recipient.deferred),
             origin: if row.reminder {
                 Origin::Reminder
             } else {
                 Origin::Scheduled
             },
+            post: post.map(Box::new),
         };
         Ok((message, way))
     }
@@ -231,20 +238,22 @@ impl Shard {
                 let frame = self.push_frame(mesh, &row, Some(&recipient.key));
                 self.deliver(t, mesh, Mail::of_row(&row, recipient.key, frame));
             }
-            (Way::Many, Some(at)) => self.say_due_to_many(t, (mesh, member), &row, at),
-            (Way::Many, None) => {}
+            (Way::Many(audience), Some(at)) => {
+                let what = What::message(&row, member, audience);
+                self.say_due_to_many(t, (mesh, what), &row, at);
+            }
+            (Way::Many(_), None) => {}
         }
     }
 
     fn say_due_to_many(
         &mut self,
         t: &mut Turn<'_>,
-        (mesh, member): (MeshIx, MemberIx),
+        (mesh, what): (MeshIx, What),
         row: &MessageRow,
         at: crate::ids::Position,
     ) {
         let frame = self.push_frame(mesh, row, None);
-        let what = What::message(row, member);
         let recipients = self.publish(t, mesh, at, (what, frame));
         t.observe(Event::Routed {
             priority: row.priority,

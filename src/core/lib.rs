@@ -64,6 +64,7 @@ pub mod shard;
 mod state;
 mod streams;
 pub mod time;
+mod topics;
 mod upkeep;
 mod verbs;
 mod welcome;

@@ -246,6 +246,27 @@ pub const VAULT_KEYS_MAX: usize = 64;
 /// Webhooks of one mesh, also those deleted, whose names stay taken; a further one gets `limit`.
 pub const WEBHOOKS_MAX: usize = 1000;
 
+/// Topics of one mesh; a further one gets `limit`.
+pub const TOPICS_MAX: usize = 1000;
+
+/// Members in all topics of one mesh together; a further one gets `limit`. Some 5 MiB.
+pub const TOPIC_MEMBERS_MAX: usize = 100_000;
+
+/// Messages in the history of one topic; a further one takes the place of the oldest.
+pub const TOPIC_MESSAGES_MAX: usize = 10_000;
+
+/// Messages in one answer of `topic_history`, if it is not said how many (protocol.md §20).
+pub const TOPIC_HISTORY_ROWS: u32 = 50;
+
+/// The same at most; who asks for more gets so many.
+pub const TOPIC_HISTORY_ROWS_MAX: u32 = 200;
+
+/// Names that one message to a topic mentions; further ones are passed over (protocol.md §20).
+pub const MENTIONS_MAX: usize = 16;
+
+/// Members that one message notifies (protocol.md §20).
+pub const MENTIONED_MAX: usize = 32;
+
 /// Rows of any other list in one answer.
 pub const LIST_ROWS: u32 = 1000;
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::ids::{Position, PubKey, Seq};
 use crate::passed::Passed;
 use crate::peer::{Kind, MemberIx};
-use crate::routing::Target;
+use crate::routing::Audience;
 use crate::rows::MessageRow;
 use crate::time::{Millis, Mono};
 
@@ -28,10 +28,10 @@ pub(crate) struct Subject {
 /// What an entry tells, with all that decides who sees it.
 #[derive(Debug)]
 pub(crate) enum What {
-    /// A broadcast or group message.
+    /// A message to all, to a group or to a topic.
     Message {
         seq: Seq,
-        group: Option<Box<str>>,
+        audience: Audience,
         sender: MemberIx,
         sender_session: Option<PubKey>,
     },
@@ -78,14 +78,10 @@ pub(crate) enum What {
 
 impl What {
     /// A message to many, as its row has it.
-    pub(crate) fn message(row: &MessageRow, sender: MemberIx) -> Self {
-        let group = match Target::parse(&row.target_spec) {
-            Target::Group(group) => Some(group.into()),
-            Target::Everyone | Target::Topic | Target::Key(_) => None,
-        };
+    pub(crate) fn message(row: &MessageRow, sender: MemberIx, audience: Audience) -> Self {
         Self::Message {
             seq: row.seq,
-            group,
+            audience,
             sender,
             sender_session: row.sender_session_pubkey,
         }
@@ -585,7 +581,7 @@ mod tests {
     fn what_was_said_lately_is_known() {
         let message = |seq| What::Message {
             seq: Seq(seq),
-            group: None,
+            audience: Audience::Everyone,
             sender: MemberIx(0),
             sender_session: None,
         };

@@ -22,6 +22,7 @@ use crate::servers::Servers;
 use crate::state::SharedState;
 use crate::streams::Streams;
 use crate::time::{Mono, Wall};
+use crate::topics::Topics;
 use crate::wheel::TimerKey;
 
 /// One mesh and everything that is looked up by its key.
@@ -61,6 +62,8 @@ pub(crate) struct Mesh {
     pub(crate) clock: Option<Box<Clock>>,
     /// Requests for peers' files that wait for their answers, if there are any.
     pub(crate) relays: Option<Box<Relays>>,
+    /// Its topics, once there are any.
+    pub(crate) topics: Option<Box<Topics>>,
     /// Whether its audit log is being verified.
     pub(crate) verifying: bool,
     /// MCP servers and calls to them, once there are any.
@@ -95,6 +98,7 @@ impl Mesh {
             streams: None,
             clock: None,
             relays: None,
+            topics: None,
             verifying: false,
             servers: None,
             mailboxes_swept: MAILBOXES_FEW,
@@ -136,6 +140,23 @@ impl Mesh {
     }
 }
 
+/// One thing a peer may do towards a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cap {
+    Dm,
+    Broadcast,
+}
+
+impl Cap {
+    /// Its name on the wire and in labels.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Dm => "dm",
+            Self::Broadcast => "broadcast",
+        }
+    }
+}
+
 /// What a peer may do towards a member; only these two are enforced (protocol.md §8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Caps {
@@ -149,6 +170,14 @@ impl Caps {
         dm: true,
         broadcast: true,
     };
+
+    /// Whether that is among them.
+    pub(crate) fn has(self, cap: Cap) -> bool {
+        match cap {
+            Cap::Dm => self.dm,
+            Cap::Broadcast => self.broadcast,
+        }
+    }
 
     fn of(names: &[String]) -> Self {
         let has = |cap: &str| names.iter().any(|name| name == cap);

@@ -83,9 +83,12 @@ impl Shard {
         let (Some(mesh), Some(sender), Some(at)) = (mesh, sender, row.position) else {
             return;
         };
+        let Some(audience) = self.audience(mesh, &row.target_spec) else {
+            return;
+        };
         mark(Mark::SaidRecalled);
         let frame = self.push_frame(mesh, row, None);
-        let kept = Kept::said(What::message(row, sender), frame);
+        let kept = Kept::said(What::message(row, sender, audience), frame);
         self.recall(now, mesh, (row.created_at, at), kept);
     }
 

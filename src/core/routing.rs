@@ -2,8 +2,10 @@
 
 use crate::chain::List;
 use crate::ids::PubKey;
-use crate::peer::{MemberIx, PeerConn};
+use crate::mesh::Cap;
+use crate::peer::{MemberIx, MeshIx, PeerConn};
 use crate::shard::Shard;
+use crate::topics::TopicIx;
 
 /// A parsed `targetSpec`. Forms are exact and case-sensitive (protocol.md §8.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +15,7 @@ pub(crate) enum Target<'a> {
     /// `@name`.
     Group(&'a str),
     /// `#topicId`.
-    Topic,
+    Topic(&'a str),
     /// A key; None if it is not the hex of one, and so names nobody.
     Key(Option<PubKey>),
 }
@@ -22,10 +24,32 @@ impl<'a> Target<'a> {
     pub(crate) fn parse(spec: &'a str) -> Self {
         match spec {
             "*" | "@all" => Self::Everyone,
-            _ if spec.starts_with('#') => Self::Topic,
-            _ => spec
-                .strip_prefix('@')
-                .map_or_else(|| Self::Key(PubKey::parse(spec)), Self::Group),
+            _ => match (spec.strip_prefix('#'), spec.strip_prefix('@')) {
+                (Some(topic), _) => Self::Topic(topic),
+                (None, Some(group)) => Self::Group(group),
+                (None, None) => Self::Key(PubKey::parse(spec)),
+            },
+        }
+    }
+}
+
+/// Whom a message to many is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// All of the mesh.
+    Everyone,
+    /// Those in a group, or in one below it.
+    Group(Box<str>),
+    /// The members of a topic.
+    Topic(TopicIx),
+}
+
+impl Audience {
+    /// What the recipient must let the sender do (protocol.md §8.3).
+    pub(crate) fn cap(&self) -> Cap {
+        match self {
+            Self::Everyone | Self::Group(_) => Cap::Broadcast,
+            Self::Topic(_) => Cap::Dm,
         }
     }
 }
@@ -52,6 +76,28 @@ pub(crate) enum NoRecipient {
 }
 
 impl Shard {
+    /// Whom a message to that target is for, if it is to many, and not to a topic unknown.
+    pub(crate) fn audience(&self, mesh: MeshIx, target_spec: &str) -> Option<Audience> {
+        match Target::parse(target_spec) {
+            Target::Everyone => Some(Audience::Everyone),
+            Target::Group(group) => Some(Audience::Group(group.into())),
+            Target::Topic(id) => self.topics(mesh)?.by_id(id).map(Audience::Topic),
+            Target::Key(_) => None,
+        }
+    }
+
+    /// Whether a session is among those.
+    pub(crate) fn is_among(&self, peer: &PeerConn, audience: &Audience) -> bool {
+        match audience {
+            Audience::Everyone => true,
+            Audience::Group(group) => peer.in_group(group),
+            Audience::Topic(topic) => {
+                let topics = self.topics(peer.mesh);
+                topics.is_some_and(|topics| topics.has(*topic, peer.member))
+            }
+        }
+    }
+
     /// Whether a direct message from the session in `slot` may be sent to `key` (protocol.md §8.2
     /// checks 3 and 4), and to whom: one who is there, or one whose return it waits for.
     pub(crate) fn check_direct(
@@ -147,7 +193,7 @@ mod tests {
         assert_eq!(Target::parse("@all"), Target::Everyone);
         assert_eq!(Target::parse("@All"), Target::Group("All"));
         assert_eq!(Target::parse("@a/b"), Target::Group("a/b"));
-        assert_eq!(Target::parse("#t"), Target::Topic);
+        assert_eq!(Target::parse("#t"), Target::Topic("t"));
         assert_eq!(Target::parse("nobody"), Target::Key(None));
         let key = "ab".repeat(32);
         assert_eq!(Target::parse(&key), Target::Key(Some(PubKey([0xab; 32]))));

@@ -10,6 +10,7 @@ mod ops;
 mod records;
 mod restart;
 mod shared;
+mod topics;
 
 pub use kept::{
     ApiKey, AuditEntry, AuditPage, Chain, Context, Memory, Revoked, Skill, Tally, Task, TaskStatus,
@@ -19,6 +20,9 @@ pub use ops::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, Told};
 pub use records::{RecordAnswer, RecordAsk, RecordQuery};
 pub use restart::Restart;
 pub use shared::{StateRow, StreamRow, SubscriptionRow};
+pub use topics::{
+    TopicChange, TopicMemberRow, TopicMessage, TopicPost, TopicRole, TopicRow, Visibility,
+};
 
 /// `[{name, role?}]`: a group a session belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -390,6 +394,8 @@ pub struct MessageRow {
     pub deferred: bool,
     /// How it came to be sent.
     pub origin: Origin,
+    /// What else is kept of a message to a topic. None when it is read back.
+    pub post: Option<Box<TopicPost>>,
 }
 
 /// A message to be sent later, or again and again (protocol.md §16).

@@ -437,6 +437,8 @@ impl Shard {
             BootRow::PeerState(row) => self.peer_state_put(row),
             BootRow::State(row) => self.state_found(*row),
             BootRow::Stream(row) => self.stream_found(*row),
+            BootRow::Topic(row) => self.topic_found(&row),
+            BootRow::TopicMember(row) => self.topic_member_found(&row),
             BootRow::Presence(row) => self.restore(t, *row),
             BootRow::Subscription(row) => self.subscription_found(&row),
             BootRow::Ended(row) => self.ended_found(t, &row),

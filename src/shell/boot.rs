@@ -386,6 +386,8 @@ fn partition(rows: Vec<BootRow>, shards: usize) -> Vec<Vec<BootRow>> {
             BootRow::PeerState(row) => &row.mesh_id,
             BootRow::State(row) => &row.mesh_id,
             BootRow::Stream(row) => &row.mesh_id,
+            BootRow::Topic(row) => &row.mesh_id,
+            BootRow::TopicMember(row) => &row.mesh_id,
             BootRow::Presence(row) => &row.mesh_id,
             BootRow::Subscription(row) => &row.mesh_id,
             BootRow::Ended(row) => &row.mesh_id,

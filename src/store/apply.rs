@@ -6,9 +6,8 @@
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::audit::Chains;
-use super::encode;
 use super::merge::Merged;
-use super::sharing;
+use super::{encode, sharing, topics};
 use crate::core::ids::{Position, PubKey, Seq};
 use crate::core::rows::{
     MessageRow, Origin, PeerStateRow, PresenceRow, Restart, StoreAnswer, StoreOp, StoreQuery, Told,
@@ -96,6 +95,7 @@ pub(super) fn apply(
         StoreOp::ServerRemoved { mesh_id, name } => {
             servers::delete(conn, mesh_id, name).map(|()| 0)
         }
+        StoreOp::Topic(change) => topics::change(conn, change).map(|()| 0),
     }
 }
 
@@ -286,8 +286,11 @@ fn message_insert(
         row.position.map(encode::position).transpose()?,
         row.deferred,
         (row.origin != Origin::Sent).then(|| row.origin.name()),
-    ])
-    .map(drop)
+    ])?;
+    match &row.post {
+        Some(post) => topics::post(conn, row, post),
+        None => Ok(()),
+    }
 }
 
 struct Acked<'a> {

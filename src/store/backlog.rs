@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Completion;
 use super::gauges::LESSER_CHORES_MAX;
 use super::queue::{Item, Lane};
-use crate::core::rows::{StoreFailure, StoreOp, Told};
+use crate::core::rows::{StoreFailure, StoreOp, Told, TopicChange};
 
 /// Kept items of one lane beyond which superseded ones are looked for.
 pub(super) const COMPACT_AT: usize = 32_768;
@@ -23,7 +23,8 @@ pub(super) fn compact_again_at(kept: usize) -> usize {
 ///
 /// - An awaited message is refused, and one to be scheduled: whoever asked is told, so nothing of it
 ///   remains.
-/// - An awaited operation on a presence, a member, saved state, a confirmation or the audit chain
+/// - An awaited operation on a presence, a member, saved state, a topic, a confirmation or the audit
+///   chain
 ///   is answered with the failure, since it is not durable now, and kept all the same: it is in
 ///   effect already.
 /// - What nobody waits for is kept.
@@ -72,6 +73,7 @@ pub(super) fn in_effect(op: &StoreOp) -> bool {
         | StoreOp::ScheduleFired { .. }
         | StoreOp::ServerPut(_)
         | StoreOp::ServerRemoved { .. }
+        | StoreOp::Topic(_)
         | StoreOp::Audit(_) => true,
         StoreOp::MessageInsert(_) | StoreOp::SchedulePut(_) => false,
     }
@@ -115,9 +117,24 @@ struct Later {
     set: HashSet<(String, String)>,
     /// Subscriptions that begin or end, by presence.
     subscribed: HashSet<(String, String)>,
+    /// Who joins or leaves which topic.
+    topics: HashSet<(String, String)>,
 }
 
 impl Later {
+    fn makes_topic_void(&mut self, change: &TopicChange) -> bool {
+        let (topic, member) = match change {
+            TopicChange::Created(..) => return false,
+            TopicChange::MemberPut(row) => (&row.topic_id, &row.member_id),
+            TopicChange::MemberGone {
+                topic_id,
+                member_id,
+                ..
+            } => (topic_id, member_id),
+        };
+        !self.topics.insert((topic.clone(), member.clone()))
+    }
+
     /// Whether what is behind makes `op` void; notes what `op` says.
     fn makes_void(&mut self, op: &StoreOp) -> bool {
         match op {
@@ -151,6 +168,7 @@ impl Later {
             StoreOp::ServerRemoved { mesh_id, name } => {
                 !self.servers.insert((mesh_id.clone(), name.clone()))
             }
+            StoreOp::Topic(change) => self.makes_topic_void(change),
             StoreOp::Restarted(_)
             | StoreOp::StreamCreate(_)
             | StoreOp::MessageInsert(_)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::open::advice;
-use super::{apply, encode, sharing};
+use super::{apply, encode, sharing, topics};
 use crate::core::identity::ResumeKey;
 use crate::core::ids::{Position, PubKey, Seq};
 use crate::core::limits::{LogLimits, REPEATS_MAX};
@@ -29,9 +29,10 @@ const ENDED_MAX: i64 = 1 << 18;
 const BATCH: usize = 256;
 
 /// Takes the rows as they are read, in the order in which to give them to their home shards: the
-/// key of resume tokens, meshes, members, peer states, shared state, streams, presences with their
-/// subscriptions, ended presences, MCP servers, logs, sends, mailboxes, scheduled messages. A presence is as the
-/// starts since it was written have left it, and its `boot_epochs` count this boot already.
+/// key of resume tokens, meshes, members, peer states, shared state, streams, topics and who is in
+/// them, presences with their subscriptions, ended presences, MCP servers, logs, sends, mailboxes,
+/// scheduled messages. A presence is as the starts since it was written have left it, and its
+/// `boot_epochs` count this boot already.
 pub(super) type Deliver<'a> = &'a mut (dyn FnMut(Vec<BootRow>) + 'a);
 
 /// What has been read.
@@ -91,6 +92,13 @@ pub(super) fn read(
     let oldest_first = "TRUE ORDER BY created_at, rowid";
     reading.read(&tx, "stream", sharing::STREAM, oldest_first, |row| {
         sharing::stream(row).map(|row| Some(BootRow::Stream(Box::new(row))))
+    })?;
+    let ordered = "TRUE ORDER BY number";
+    reading.read(&tx, "topic", topics::TOPIC, ordered, |row| {
+        topics::topic(row).map(|row| Some(BootRow::Topic(Box::new(row))))
+    })?;
+    reading.read(&tx, "topic_member", topics::MEMBER, "TRUE", |row| {
+        topics::member(row).map(|row| Some(BootRow::TopicMember(Box::new(row))))
     })?;
     let (presences, meshes) = reading.read_presences(&tx, boot)?;
     reading.read_ended(&tx)?;

@@ -66,7 +66,7 @@ impl<'a, 'statement> Fields<'a, 'statement> {
         }
     }
 
-    fn optional_key(&mut self) -> rusqlite::Result<Option<PubKey>> {
+    pub(super) fn optional_key(&mut self) -> rusqlite::Result<Option<PubKey>> {
         self.optional(PubKey::parse)
     }
 
@@ -93,7 +93,7 @@ impl<'a, 'statement> Fields<'a, 'statement> {
         self.count().map(Position)
     }
 
-    fn seq(&mut self) -> rusqlite::Result<Seq> {
+    pub(super) fn seq(&mut self) -> rusqlite::Result<Seq> {
         let rowid: i64 = self.next()?;
         u64::try_from(rowid)
             .map(Seq)
@@ -308,6 +308,7 @@ pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         position: fields.optional_count()?.map(Position),
         deferred: fields.next()?,
         origin: fields.optional(Origin::parse)?.unwrap_or_default(),
+        post: None,
     })
 }
 

@@ -50,7 +50,8 @@ impl Merged {
                 | StoreOp::ScheduleFired { .. }
                 | StoreOp::ServerPut(_)
                 | StoreOp::ServerRemoved { .. }
-                | StoreOp::MemberRevoked { .. } => {}
+                | StoreOp::MemberRevoked { .. }
+                | StoreOp::Topic(_) => {}
             }
         }
         Self(merged)

@@ -56,6 +56,7 @@ mod retention;
 mod schema;
 mod sharing;
 mod threads;
+mod topics;
 mod trust;
 mod verifying;
 mod watch;

@@ -13,8 +13,20 @@ use super::OpenError;
 const APPLICATION_ID: i64 = 0x4846_7374;
 
 /// Migration `n` (counted from 1) leads from version `n - 1` to `n`. Released ones never change.
-pub(super) const MIGRATIONS: &[&str] =
-    &[V1, V2, V3, V4, V5, V6, V7, V8, V9, super::records::V10, V11];
+pub(super) const MIGRATIONS: &[&str] = &[
+    V1,
+    V2,
+    V3,
+    V4,
+    V5,
+    V6,
+    V7,
+    V8,
+    V9,
+    super::records::V10,
+    V11,
+    super::topics::V12,
+];
 
 /// Notes on the choices:
 /// - `presence`: one index on `disconnected_at` finds both what boot wants (NULL) and what

@@ -38,6 +38,7 @@ mod schedules;
 mod servers;
 mod sharing;
 mod sweeping;
+mod topics;
 mod upgrading;
 
 /// Longer than anything here takes.
@@ -360,6 +361,7 @@ fn message(made: &NewMesh, seq: u64, target_spec: &str) -> MessageRow {
         position: None,
         deferred: true,
         origin: Origin::Sent,
+        post: None,
     }
 }
 

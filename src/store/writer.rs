@@ -393,5 +393,6 @@ fn op_name(op: &StoreOp) -> &'static str {
         StoreOp::ScheduleFired { .. } => "schedule_fired",
         StoreOp::ServerPut(_) => "server_put",
         StoreOp::ServerRemoved { .. } => "server_removed",
+        StoreOp::Topic(_) => "topic",
     }
 }

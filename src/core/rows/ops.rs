@@ -3,7 +3,7 @@
 use super::{
     AuditRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
     PresenceRow, RecordAnswer, RecordQuery, Restart, ScheduleRow, SentRow, ServerRow, StateRow,
-    StreamRow, SubscriptionRow,
+    StreamRow, SubscriptionRow, TopicChange, TopicMemberRow, TopicRow,
 };
 use crate::identity::ResumeKey;
 use crate::ids::{Position, PubKey, Seq};
@@ -33,6 +33,10 @@ pub enum BootRow {
     State(Box<StateRow>),
     /// A stream of a mesh given before, oldest first.
     Stream(Box<StreamRow>),
+    /// A topic.
+    Topic(Box<TopicRow>),
+    /// That a member given before is in a topic given before.
+    TopicMember(Box<TopicMemberRow>),
     /// A presence not disconnected: becomes a lease in grace.
     Presence(Box<PresenceRow>),
     /// What the presence given last is subscribed to.
@@ -133,7 +137,8 @@ pub enum StoreOp {
         /// Whether it is now.
         subscribed: bool,
     },
-    /// Insert a message; if it is accepted, append to the audit chain that it was sent.
+    /// Insert a message, one to a topic also into the topic's history; if it is accepted, append to
+    /// the audit chain that it was sent.
     MessageInsert(Box<MessageRow>),
     /// The message was confirmed by its recipient: `delivered_at`, if not set.
     MessageDelivered {
@@ -191,6 +196,8 @@ pub enum StoreOp {
         /// What it was called.
         name: String,
     },
+    /// Topics, or who is in them, changed.
+    Topic(Box<TopicChange>),
 }
 
 /// A question only the disk can answer.

@@ -6,6 +6,8 @@ use super::kept::{
     ApiKey, AuditPage, Chain, Context, Memory, Revoked, Skill, Tally, Task, TaskStatus, VaultEntry,
     Webhook,
 };
+use super::topics::TopicMessage;
+use crate::ids::Seq;
 use crate::time::Wall;
 
 /// One thing asked of what a mesh keeps on disk only. Answered in the order of everything given to
@@ -157,6 +159,15 @@ pub enum RecordAsk {
         /// Which.
         name: String,
     },
+    /// What was said in a topic of the mesh, the latest first: [`RecordAnswer::TopicMessages`].
+    TopicHistory {
+        /// Which.
+        topic_id: String,
+        /// Only what was said before.
+        before: Option<Seq>,
+        /// Most rows.
+        limit: u32,
+    },
     /// Audit entries, the latest first: [`RecordAnswer::Audit`].
     AuditPage {
         /// Only such.
@@ -186,6 +197,7 @@ impl RecordAsk {
             | Self::VaultGet { .. }
             | Self::ListWebhooks { .. }
             | Self::FindWebhook { .. }
+            | Self::TopicHistory { .. }
             | Self::AuditPage { .. }
             | Self::AuditVerify => true,
             Self::Remember(_)
@@ -240,6 +252,7 @@ impl RecordAsk {
             | Self::ListWebhooks { .. }
             | Self::FindWebhook { .. }
             | Self::DeleteWebhook { .. }
+            | Self::TopicHistory { .. }
             | Self::AuditPage { .. }
             | Self::AuditVerify => 0,
         }
@@ -277,6 +290,8 @@ pub enum RecordAnswer {
     Vault(Vec<VaultEntry>),
     /// Rows.
     Webhooks(Vec<Webhook>),
+    /// Rows: as many as were asked for, or as fit into an answer and one more.
+    TopicMessages(Vec<TopicMessage>),
     /// A page of the audit log.
     Audit(AuditPage),
     /// The audit log as a whole.

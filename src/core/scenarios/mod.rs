@@ -19,6 +19,7 @@ mod schedule;
 mod sharing;
 mod streaming;
 mod ticking;
+mod topics;
 
 use serde_json::{Value, json};
 

@@ -18,6 +18,7 @@ impl World {
     /// The broker is killed and started again over the same disk.
     pub(super) fn restart_from(&self, mut change: impl FnMut(&mut PresenceRow)) -> Self {
         let mut after = Self::started(self.now, Seq(self.first_seq.0 + (1 << 28)));
+        after.find_topics(self.written());
         let mut gone = Vec::new();
         for mut stored in self.presences().into_values() {
             change(&mut stored.row);

@@ -19,7 +19,7 @@ fn key(session: u8) -> String {
 
 impl World {
     /// What a socket answered last.
-    fn last(&self, conn: ConnId) -> Value {
+    pub(super) fn last(&self, conn: ConnId) -> Value {
         self.frames(conn).pop().unwrap_or(Value::Null)
     }
 

@@ -32,6 +32,7 @@ pub(crate) mod send;
 mod state;
 mod status;
 mod streams;
+mod topics;
 
 /// One request of an attached session.
 pub(crate) struct Request<'a> {
@@ -176,8 +177,8 @@ impl Shard {
         }
     }
 
-    /// What a mesh shares, what sessions own, what is kept on disk only, what peers ask of each other,
-    /// what is not here, and what nobody knows.
+    /// What a mesh shares, what sessions own, what is kept on disk only, topics, what peers ask of each
+    /// other, what is not here, and what nobody knows.
     fn further_request(
         &mut self,
         t: &mut Turn<'_>,
@@ -191,6 +192,9 @@ impl Shard {
             return done;
         }
         if let Some(done) = self.record_request(t, request, kind) {
+            return done;
+        }
+        if let Some(done) = self.topic_request(t, request, kind) {
             return done;
         }
         if let Some(done) = self.relay_request(t, request, kind) {

@@ -169,13 +169,14 @@ impl Shard {
             "held"
         };
         let target = Target::parse(&row.target_spec);
+        let audience = self.audience(mesh, &row.target_spec);
         let present = self.present_in(mesh);
         let peers = present.filter_map(|slot| self.peers.get_slot(slot));
         let meant = peers.filter(|peer| match target {
             Target::Everyone => true,
             Target::Group(group) => peer.in_group(group),
             Target::Key(key) => key == Some(self.public_key(peer)),
-            Target::Topic => false,
+            Target::Topic(_) => audience.as_ref().is_some_and(|it| self.is_among(peer, it)),
         });
         let found: Vec<_> = meant
             .map(|peer| Recipient {
@@ -184,7 +185,7 @@ impl Shard {
                 status,
             })
             .collect();
-        let direct = matches!(target, Target::Key(_) | Target::Topic);
+        let direct = matches!(target, Target::Key(_));
         if found.is_empty() && direct {
             let pubkey: String = row.target_spec.chars().take(16).collect();
             return vec![Recipient {

@@ -10,7 +10,7 @@ use crate::log::What;
 use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
 use crate::peer::{MeshIx, OwedJoin, PeerConn};
-use crate::routing::{NoRecipient, Recipient, Target};
+use crate::routing::{Audience, NoRecipient, Recipient, Target};
 use crate::rows::{MessageRow, Origin, Priority, StoreFailure, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::verbs::Request;
@@ -104,10 +104,6 @@ impl Shard {
         };
         let mesh = peer.mesh;
         match Target::parse(&row.target_spec) {
-            Target::Topic => Err(Refused(
-                "unsupported: topics are not supported here".into(),
-                "no_recipient",
-            )),
             Target::Key(key) => {
                 let checked = self.check_direct(sending.slot, peer, key);
                 if checked == Err(NoRecipient::Blocked) {
@@ -117,8 +113,10 @@ impl Shard {
                 self.send_direct(t, sending, (mesh, recipient), row);
                 Ok(())
             }
-            Target::Everyone | Target::Group(_) => {
-                self.send_multicast(t, sending, row);
+            Target::Everyone | Target::Group(_) | Target::Topic(_) => {
+                let unknown = || unknown_topic(&row.target_spec);
+                let audience = self.audience(mesh, &row.target_spec).ok_or_else(unknown)?;
+                self.send_multicast(t, sending, row, audience);
                 Ok(())
             }
         }
@@ -153,6 +151,7 @@ impl Shard {
         let client_message_id = owned(fields.opt_str("client_message_id", NAME_BYTES_MAX)?);
         let request_fingerprint = owned(fields.opt_str("request_fingerprint", NAME_BYTES_MAX)?);
         let reply_to_id = owned(fields.opt_str("replyToId", NAME_BYTES_MAX)?);
+        let post = self.topic_post(request, &target_spec, &ciphertext)?;
         let seq = self.next_seq();
         let id = self.mint.message_id(seq);
         let peer = self.peers.get_slot(request.slot);
@@ -180,6 +179,7 @@ impl Shard {
             position: None,
             deferred: false,
             origin: Origin::Sent,
+            post,
         })
     }
 
@@ -206,14 +206,20 @@ impl Shard {
         }
     }
 
-    fn send_multicast(&mut self, t: &mut Turn<'_>, sending: Sending<'_>, mut row: MessageRow) {
+    fn send_multicast(
+        &mut self,
+        t: &mut Turn<'_>,
+        sending: Sending<'_>,
+        mut row: MessageRow,
+        audience: Audience,
+    ) {
         let at = self.stamp();
         row.position = Some(at);
         let Some(peer) = self.peers.get_slot(sending.slot) else {
             return;
         };
         let frame = self.push_frame(peer.mesh, &row, None);
-        let what = What::message(&row, peer.member);
+        let what = What::message(&row, peer.member, audience);
         let (mesh, priority) = (peer.mesh, row.priority);
         row.delivered_at = Some(t.now.wall);
         // First, since who speaks may be cut off by what it says: then the row is there all the same.
@@ -365,6 +371,12 @@ impl Shard {
             t.send(online.conn, frame);
         }
     }
+}
+
+fn unknown_topic(target_spec: &str) -> Refused {
+    let topic = target_spec.strip_prefix('#').unwrap_or_default();
+    let error = format!("topic_not_found: topic \"{topic}\" not found");
+    Refused(error.into(), "no_recipient")
 }
 
 /// Whether a message is not too large, which clients count in UTF-16.

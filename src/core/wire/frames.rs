@@ -36,6 +36,9 @@ pub struct ErrorFrame<'a> {
     pub code: &'a str,
     /// For people.
     pub message: &'a str,
+    /// Where clients of some families look for the request id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'a str>,
     /// Echo of the request id.
     #[serde(rename = "_reqId", skip_serializing_if = "Option::is_none")]
     pub req_id: Option<&'a str>,
@@ -246,6 +249,8 @@ pub struct Push<'a> {
     pub reply_to_id: Option<&'a str>,
     /// `reminder`, if it is one.
     pub subtype: Option<&'a str>,
+    /// The name of the topic it was sent to, if it was.
+    pub topic: Option<&'a str>,
     /// As sent; direct messages only.
     pub client_message_id: Option<&'a str>,
     /// As sent; direct messages only.
@@ -272,6 +277,7 @@ impl Push<'_> {
             ("createdAt", Some(&created_at)),
             ("replyToId", self.reply_to_id),
             ("subtype", self.subtype),
+            ("topic", self.topic),
             ("client_message_id", self.client_message_id),
             ("request_fingerprint", self.request_fingerprint),
         ])
@@ -369,6 +375,17 @@ pub fn error(code: &str, message: impl Display, req_id: Option<&str>) -> Bytes {
     encode(&ErrorFrame {
         code,
         message: &message.to_string(),
+        id: None,
+        req_id,
+    })
+}
+
+/// An error frame that has the request id under `id` as well (protocol.md §3).
+pub fn error_with_id(code: &str, message: impl Display, req_id: Option<&str>) -> Bytes {
+    encode(&ErrorFrame {
+        code,
+        message: &message.to_string(),
+        id: req_id,
         req_id,
     })
 }
@@ -394,6 +411,7 @@ mod tests {
             created_at: Wall(0),
             reply_to_id: None,
             subtype: None,
+            topic: None,
             client_message_id: Some("mine"),
             request_fingerprint: None,
         };

@@ -9,6 +9,7 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, Params, Row};
 
 use super::encode::{self, Fields};
+use super::topics;
 use crate::core::rows::{RecordAnswer, RecordAsk, RecordQuery};
 
 mod api_keys;
@@ -71,6 +72,11 @@ pub(super) fn answer(conn: &Connection, query: &RecordQuery) -> rusqlite::Result
         RecordAsk::ListWebhooks { limit } => mesh.list_webhooks(*limit),
         RecordAsk::FindWebhook { secret } => mesh.find_webhook(secret),
         RecordAsk::DeleteWebhook { name } => mesh.delete_webhook(name),
+        RecordAsk::TopicHistory {
+            topic_id,
+            before,
+            limit,
+        } => topics::history(conn, topic_id, *before, *limit),
         RecordAsk::AuditPage {
             event_type,
             limit,

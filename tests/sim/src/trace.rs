@@ -130,6 +130,7 @@ fn op_number(op: &holdfast_core::rows::StoreOp) -> u64 {
         }
         StoreOp::ServerPut(row) => 1300_u64.wrapping_add(row.told.0.0),
         StoreOp::ServerRemoved { name, .. } => 1400 + name.len() as u64,
+        StoreOp::Topic(_) => 1500,
     }
 }
 

@@ -62,18 +62,6 @@ struct Outcome<'a> {
     matches: Option<u64>,
 }
 
-/// Clients of this family look for the request's id under `id` as well.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "error")]
-struct InvalidArgs<'a> {
-    code: &'a str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
-    #[serde(rename = "_reqId", skip_serializing_if = "Option::is_none")]
-    req_id: Option<&'a str>,
-}
-
 /// What is asked for.
 struct Wanted {
     label: String,
@@ -130,12 +118,7 @@ impl Shard {
 
     fn invalid_args(&mut self, t: &mut Turn<'_>, request: &Request<'_>, error: &FieldError) {
         let req_id = request.req_id.as_deref();
-        let frame = frames::encode(&InvalidArgs {
-            code: "invalid_args",
-            message: &error.to_string(),
-            id: req_id,
-            req_id,
-        });
+        let frame = frames::error_with_id("invalid_args", error, req_id);
         self.reply(t, request.slot, frame);
     }
 }

@@ -24,6 +24,7 @@ mod memories;
 mod mesh_info;
 mod skills;
 mod tasks;
+mod topics;
 mod vault;
 mod webhooks;
 
@@ -47,6 +48,7 @@ enum Then {
     Vault(vault::Then),
     Webhook(webhooks::Then),
     Audit(audit::Then),
+    Topic(topics::Then),
 }
 
 /// Whose answer it is, while it is made.
@@ -72,8 +74,8 @@ impl Asker<'_> {
 }
 
 /// Who asks, as rows have it.
-struct Who {
-    member_id: String,
+pub(super) struct Who {
+    pub(super) member_id: String,
     /// The member's name, whatever its session goes by.
     name: String,
     presence_id: String,
@@ -194,12 +196,13 @@ impl Shard {
             (Then::ApiKey(then), Ok(answer)) => api_keys::answered(by, then, answer),
             (Then::Vault(then), Ok(answer)) => vault::answered(by, then, answer),
             (Then::Webhook(then), Ok(answer)) => webhooks::answered(by, then, answer),
+            (Then::Topic(then), Ok(answer)) => self.topic_answered(by, &then, &answer),
         };
         let frame = frame.unwrap_or_else(|| by.error("storage", &StoreFailure::Io.to_string()));
         self.fill_reply(t, asker, token, frame);
     }
 
-    fn who(&self, slot: u32) -> Option<Who> {
+    pub(super) fn who(&self, slot: u32) -> Option<Who> {
         let peer = self.peers.get_slot(slot)?;
         let member = self.member(peer.member)?;
         Some(Who {
@@ -211,14 +214,14 @@ impl Shard {
 }
 
 /// Rows under their name, as many as fit into an answer.
-struct Listed {
+pub(super) struct Listed {
     name: &'static str,
     rows: Vec<Box<RawValue>>,
     truncated: bool,
 }
 
 impl Listed {
-    fn new<T: Serialize>(name: &'static str, rows: impl IntoIterator<Item = T>) -> Self {
+    pub(super) fn new<T: Serialize>(name: &'static str, rows: impl IntoIterator<Item = T>) -> Self {
         let mut listed = Self {
             name,
             rows: Vec::new(),
@@ -254,7 +257,7 @@ impl Serialize for Listed {
 }
 
 /// A required text that is not empty.
-fn name<'a>(
+pub(super) fn name<'a>(
     fields: &Fields<'a>,
     field: &'static str,
 ) -> Result<std::borrow::Cow<'a, str>, FieldError> {
@@ -266,7 +269,7 @@ fn name<'a>(
 }
 
 /// An optional text.
-fn optional(
+pub(super) fn optional(
     fields: &Fields<'_>,
     field: &'static str,
     max: usize,

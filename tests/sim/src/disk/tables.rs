@@ -9,7 +9,7 @@ use holdfast_core::rows::{
     BootRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
     PresenceRow, RecordAnswer, RecordAsk, RecordQuery, Restart, ScheduleRow, SentRow, ServerRow,
     StateRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, StreamRow, SubscriptionRow, Task,
-    TaskStatus, Told,
+    TaskStatus, Told, TopicChange, TopicMemberRow, TopicRow,
 };
 use holdfast_core::time::Wall;
 
@@ -52,6 +52,10 @@ pub struct Tables {
     pub presences: BTreeMap<String, Presence>,
     /// In the order first saved.
     pub states: Vec<PeerStateRow>,
+    /// In the order made.
+    pub topics: Vec<TopicRow>,
+    /// By topic and member.
+    pub topic_members: BTreeMap<(String, String), TopicMemberRow>,
     /// By sequence.
     pub messages: BTreeMap<u64, MessageRow>,
     /// By mesh and name.
@@ -229,6 +233,7 @@ impl Tables {
             StoreOp::ServerRemoved { mesh_id, name } => {
                 self.servers.remove(&(mesh_id.clone(), name.clone()));
             }
+            StoreOp::Topic(change) => self.change_topic(change)?,
         }
         Ok(())
     }
@@ -251,6 +256,36 @@ impl Tables {
             }
             None => self.schedules.retain(|row| row.id != *id),
         }
+    }
+
+    fn change_topic(&mut self, change: &TopicChange) -> Result<(), StoreFailure> {
+        match change {
+            TopicChange::Created(row, lead) => {
+                let taken = self.topics.iter().any(|other| {
+                    other.id == row.id || (&other.mesh_id, &other.name) == (&row.mesh_id, &row.name)
+                });
+                if taken {
+                    return Err(StoreFailure::Io);
+                }
+                self.topics.push(row.clone());
+                self.put_topic_member(lead);
+            }
+            TopicChange::MemberPut(row) => self.put_topic_member(row),
+            TopicChange::MemberGone {
+                topic_id,
+                member_id,
+                ..
+            } => {
+                self.topic_members
+                    .remove(&(topic_id.clone(), member_id.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_topic_member(&mut self, row: &TopicMemberRow) {
+        let key = (row.topic_id.clone(), row.member_id.clone());
+        self.topic_members.insert(key, row.clone());
     }
 
     /// Whoever has not come back since this boot is extended.
@@ -378,6 +413,10 @@ impl Tables {
         rows.extend(state.map(|row| BootRow::State(Box::new(row))));
         let streams = self.streams.iter().cloned();
         rows.extend(streams.map(|row| BootRow::Stream(Box::new(row))));
+        let topics = self.topics.iter().cloned().map(Box::new);
+        rows.extend(topics.map(BootRow::Topic));
+        let members = self.topic_members.values().cloned().map(Box::new);
+        rows.extend(members.map(BootRow::TopicMember));
         let mut present: Vec<&Presence> = self
             .presences
             .values()

@@ -93,7 +93,8 @@ impl Oracle {
             | StoreOp::ScheduleCancelled { .. }
             | StoreOp::ScheduleFired { .. }
             | StoreOp::ServerPut(_)
-            | StoreOp::ServerRemoved { .. } => {}
+            | StoreOp::ServerRemoved { .. }
+            | StoreOp::Topic(_) => {}
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use holdfast_core::mint::Mint;
 use holdfast_core::rows::{
     AuditRow, Group, MemberRow, MessageRow, Origin, PeerRole, PeerStateRow, PresenceRow, Priority,
     Restart, ScheduleRow, ServerRow, StateRow, Stats, Status, StatusSource, StoreOp, StoreQuery,
-    StreamRow, Told,
+    StreamRow, Told, TopicChange, TopicMemberRow, TopicRole, TopicRow, Visibility,
 };
 use holdfast_core::time::{Millis, Wall};
 
@@ -196,6 +196,7 @@ impl Maker {
             origin: self
                 .chance
                 .pick(&[Origin::Sent, Origin::Scheduled, Origin::Reminder]),
+            post: None,
         }
     }
 
@@ -280,6 +281,40 @@ impl Maker {
         }))
     }
 
+    /// Of few topics, so that they meet, and names are taken.
+    fn topic(&mut self) -> StoreOp {
+        let (member, number) = (self.member(), self.chance.below(5));
+        let membership = TopicMemberRow {
+            mesh_id: member.mesh_id.clone(),
+            topic_id: format!("t{number}"),
+            member_id: member.id.clone(),
+            role: self.chance.pick(&[TopicRole::Lead, TopicRole::Member]),
+            joined_at: self.wall(),
+            last_read_at: self.maybe_wall(),
+        };
+        let change = match self.chance.below(3) {
+            0 => TopicChange::Created(
+                TopicRow {
+                    id: membership.topic_id.clone(),
+                    mesh_id: member.mesh_id,
+                    name: format!("n{}", self.chance.below(4)),
+                    description: self.chance.maybe("d".into()),
+                    visibility: self.chance.pick(&[Visibility::Public, Visibility::Dm]),
+                    created_by: member.id,
+                    created_at: self.wall(),
+                },
+                membership,
+            ),
+            1 => TopicChange::MemberPut(membership),
+            _ => TopicChange::MemberGone {
+                mesh_id: membership.mesh_id,
+                topic_id: membership.topic_id,
+                member_id: membership.member_id,
+            },
+        };
+        StoreOp::Topic(Box::new(change))
+    }
+
     fn acked(&mut self) -> StoreOp {
         let (seq, name) = (self.seq(), format!("c{}", self.chance.below(20)));
         StoreOp::MessageAcked {
@@ -348,7 +383,7 @@ impl Maker {
     /// The next operation.
     pub(crate) fn op(&mut self) -> StoreOp {
         let ((began, id), at) = (self.who(), self.wall());
-        match self.chance.below(19) {
+        match self.chance.below(20) {
             16 => self.state(),
             17 => StoreOp::Subscribed {
                 began,
@@ -357,6 +392,7 @@ impl Maker {
                 subscribed: self.chance.below(3) > 0,
             },
             18 => self.stream(),
+            19 => self.topic(),
             0 | 1 => StoreOp::PresencePut(Box::new(self.presence())),
             2 => StoreOp::PresenceGrace {
                 began,
