@@ -401,6 +401,21 @@ fn records_over_a_kill() {
 }
 
 #[test]
+fn topics() {
+    Scenario::python("topics").meshes(3).run();
+}
+
+#[test]
+fn topics_two_loops() {
+    Scenario::python("topics").meshes(3).threads(2).run();
+}
+
+#[test]
+fn topics_over_a_kill() {
+    Scenario::python("topics_kill").run();
+}
+
+#[test]
 fn bad_frames() {
     Scenario::python("frames")
         .meshes(9)

@@ -227,8 +227,8 @@ impl Shard {
         oldest.map(|(seq, key, index)| (seq, peer.mesh, key, index))
     }
 
-    /// The push of a message. `target` is the key of a direct one; multicast carries no ids of its
-    /// sender's making.
+    /// The push of a message. `target` is the key of a direct one. What is said to all or to a
+    /// group carries no ids of its sender's making.
     pub(crate) fn push_frame(
         &self,
         mesh: MeshIx,
@@ -248,6 +248,8 @@ impl Shard {
                 .and_then(|ix| self.member(ix))
                 .is_some_and(|m| m.key == row.sender_member_pubkey)
         });
+        let topic = self.topic_name(mesh, &row.target_spec);
+        let named = target.is_some() || topic.is_some();
         let push = frames::Push {
             message_id: row.id,
             mesh_id: &row.mesh_id,
@@ -263,15 +265,9 @@ impl Shard {
             created_at: row.created_at,
             reply_to_id: row.reply_to_id.as_deref(),
             subtype: (row.origin == Origin::Reminder).then_some("reminder"),
-            topic: self.topic_name(mesh, &row.target_spec),
-            client_message_id: row
-                .client_message_id
-                .as_deref()
-                .filter(|_| target.is_some()),
-            request_fingerprint: row
-                .request_fingerprint
-                .as_deref()
-                .filter(|_| target.is_some()),
+            topic,
+            client_message_id: row.client_message_id.as_deref().filter(|_| named),
+            request_fingerprint: row.request_fingerprint.as_deref().filter(|_| named),
         };
         push.encode()
     }

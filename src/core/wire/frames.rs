@@ -251,9 +251,9 @@ pub struct Push<'a> {
     pub subtype: Option<&'a str>,
     /// The name of the topic it was sent to, if it was.
     pub topic: Option<&'a str>,
-    /// As sent; direct messages only.
+    /// As sent; direct messages and those to topics only.
     pub client_message_id: Option<&'a str>,
-    /// As sent; direct messages only.
+    /// As sent; direct messages and those to topics only.
     pub request_fingerprint: Option<&'a str>,
 }
 

@@ -8,9 +8,7 @@ from mesh import Identity, Peer, equal, run
 NO_HELLO = {"type": "error", "code": "no_hello", "message": "must send hello first"}
 # Request types that a later version answers; here each is refused by name, at once.
 LATER = """
-watch unwatch watch_list mcp_register mcp_unregister mcp_list mcp_call mcp_call_response schedule
-list_scheduled cancel_scheduled topic_create topic_list topic_join topic_leave topic_mark_read topic_members
-topic_history
+watch unwatch watch_list
 """.split()
 # What is answered without a single field, and with which type.
 LISTS = {
@@ -18,7 +16,7 @@ LISTS = {
     "list_skills": "skill_list", "apikey_list": "apikey_list_response", "vault_list": "vault_list_result",
     "list_webhooks": "webhook_list", "audit_query": "audit_result", "audit_verify": "audit_verify_result",
     "list_files": "file_list", "mesh_schema": "mesh_schema_result", "list_collections": "collection_list",
-    "mcp_catalog": "mcp_catalog_result",
+    "mcp_catalog": "mcp_catalog_result", "topic_list": "topic_list_response",
 }
 # What lacks a field then.
 LACKING = """
@@ -26,7 +24,7 @@ remember recall forget share_context get_context create_task claim_task complete
 remove_skill vault_set vault_get vault_delete get_file file_status grant_file_access delete_file mesh_query
 mesh_execute vector_store vector_search vector_delete graph_query graph_execute mcp_deploy mcp_undeploy
 mcp_update mcp_logs mcp_scope mcp_schema peer_file_request peer_file_response peer_dir_request
-peer_dir_response
+peer_dir_response topic_create topic_join topic_leave topic_mark_read topic_members topic_history
 """.split()
 OTHER = {
     "apikey_create": "invalid_args", "apikey_revoke": "invalid_args", "create_webhook": "invalid_webhook",

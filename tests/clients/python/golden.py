@@ -30,10 +30,13 @@ LINGER = 0.4
 IDS = {"presenceId", "messageId", "scheduledId", "callId"}
 TIMES = {
     "createdAt", "connectedAt", "lastSeenAt", "deliveredAt", "revokedAt", "updatedAt", "startedAt",
-    "simTime", "rememberedAt", "deliverAt",
+    "simTime", "rememberedAt", "deliverAt", "joinedAt",
 }
 # Frames in which `id` is an id that the broker made.
-MADE = {"stream_created", "stream_list", "memory_stored", "memory_results", "task_created", "task_list"}
+MADE = {
+    "stream_created", "stream_list", "memory_stored", "memory_results", "task_created", "task_list",
+    "topic_created", "topic_list_response", "topic_history_response",
+}
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -64,6 +67,8 @@ class Names:
         if isinstance(value, list):
             return [self(v) for v in value]
         if isinstance(value, str):
+            if value.startswith("#"):
+                return "#" + self(value[1:])
             return self.ours.get(value) or self.prefix(value) or value
         if isinstance(value, int) and not isinstance(value, bool):
             return self.moments.get(value, value)

@@ -32,7 +32,8 @@ pub(super) struct Expect {
     pub(super) req_id: Option<String>,
     /// To be echoed in an ack.
     pub(super) id: Option<String>,
-    /// Whether it must come: only the limit of groups depends on more than the message.
+    /// Whether it must come: only the limit of groups, and what topics there are, depend on
+    /// more than the message.
     pub(super) must: bool,
 }
 
@@ -192,6 +193,11 @@ impl Decoded {
                 must: false,
                 ..self.error("limit")
             }),
+            // Whether there is such a topic depends on more than the message.
+            "topic_join" | "topic_leave" | "topic_mark_read" => Some(Expect {
+                must: !self.has_short("topic", NAME_BYTES_MAX),
+                ..self.error("*")
+            }),
             "leave_group" => self.silent_if(groups("name")),
             "kick" => Some(self.either("kick_ack", &["forbidden", "invalid_argument"])),
             "disconnect" => Some(self.either("disconnect_ack", &["forbidden", "invalid_argument"])),
@@ -328,6 +334,10 @@ fn reply_of(kind: &str) -> Option<&'static str> {
         "vault_get" => "vault_get_result",
         "create_webhook" | "delete_webhook" => "webhook_ack",
         "list_webhooks" => "webhook_list",
+        "topic_create" => "topic_created",
+        "topic_list" => "topic_list_response",
+        "topic_members" => "topic_members_response",
+        "topic_history" => "topic_history_response",
         "audit_query" => "audit_result",
         "audit_verify" => "audit_verify_result",
         "list_files" => "file_list",
