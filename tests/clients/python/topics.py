@@ -66,7 +66,10 @@ async def mentions(world, mesh):
     unread = "SELECT recipient_member_id FROM notification WHERE topic_id = ? AND read_at IS NULL"
     equal(database.execute(unread, (id,)).fetchall(), [(mesh["members"]["bob"]["memberId"],)])
     await bob.write({"type": "topic_mark_read", "topic": id})
-    await eventually(lambda: database.execute(unread, (id,)).fetchall() == [], "it is read")
+
+    async def read():
+        return database.execute(unread, (id,)).fetchall() == []
+    await eventually(read, "it is read")
     database.close()
 
 
