@@ -6,7 +6,7 @@
 
 mod support;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::Scenario;
 
 /// Room for the cases of the largest scenario file.
@@ -386,6 +386,32 @@ fn bad_hellos_two_loops() {
 }
 
 #[test]
+fn every_request() {
+    Scenario::node("requests")
+        .fact("requests", requests_of_readme())
+        .heavy()
+        .run();
+}
+
+/// The rows of README's table of requests: type, example, answer.
+fn requests_of_readme() -> Value {
+    let readme = include_str!("../README.md");
+    let section = readme
+        .split("\n## ")
+        .find(|section| section.starts_with("Every request"));
+    let rows = section.into_iter().flat_map(str::lines).filter_map(|line| {
+        let row = line.strip_prefix("| `")?.strip_suffix(" |")?;
+        let mut cells = row.split(" | ");
+        let kind = cells.next()?.trim_end_matches('`');
+        let example = cells.next()?.trim_matches('`');
+        Some(json!([kind, example, cells.next()?]))
+    });
+    let rows: Vec<Value> = rows.collect();
+    assert!(rows.len() > 90, "README lists only {} requests", rows.len());
+    rows.into()
+}
+
+#[test]
 fn records() {
     Scenario::python("records").meshes(7).run();
 }
@@ -463,7 +489,7 @@ fn shared_over_a_kill() {
 #[test]
 fn golden() {
     Scenario::python("golden")
-        .meshes(40)
+        .meshes(50)
         .flag("--send-rate", "60")
         .flag("--send-burst", "10")
         .run();
