@@ -383,7 +383,7 @@ def compare(names, ids, theirs, ours, path="", field=""):
     elif isinstance(theirs, int) and isinstance(ours, int) and field in TIMES:
         if names.moments.get(theirs, ours) != ours:
             yield path, "other value", f"{ours}, recorded {theirs}"
-    elif isinstance(theirs, str) and isinstance(ours, str) and field in TIMES:
+    elif isinstance(theirs, str) and isinstance(ours, str) and theirs and field in TIMES:
         if not ISO.fullmatch(ours):
             yield path, "other value", ours
     elif (wanted := names(theirs)) != ours or type(wanted) is not type(ours):
