@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 pub use options::ServeOptions;
-pub use values::Span;
+pub use values::{Secret, Span};
 
 use crate::core::limits::{Config as CoreConfig, LogLimits, OUTBOX_BYTES_MAX};
 use crate::core::time::Millis;
@@ -50,6 +50,9 @@ const ENVELOPE_BYTES: usize = 2048;
 /// Most sessions per mesh: what a slab handle can number, with room for the other meshes.
 const SESSIONS_MAX: u32 = 10_000_000;
 
+/// Shortest `--admin-token`.
+const SECRET_BYTES_MIN: usize = 16;
+
 /// Largest `--mesh-log-entries` and `--mesh-log-bytes`: what one mesh may make the broker hold.
 const LOG_ENTRIES_MAX: usize = 1 << 24;
 const LOG_BYTES_MAX: usize = 1 << 32;
@@ -71,6 +74,12 @@ pub struct ServeConfig {
     pub source_rate: u32,
     /// New connections one source address may make at once, on each loop.
     pub source_burst: u32,
+    /// With which members may be changed over HTTP, if any.
+    pub admin_token: Option<Secret>,
+    /// Whether anybody may read over HTTP who the members of a mesh are.
+    pub public_members: bool,
+    /// Whether an unsigned header says which member changes others over HTTP.
+    pub trust_member_header: bool,
     /// How log lines look.
     pub log: LogFormat,
     /// What the core needs.
@@ -87,6 +96,9 @@ impl Default for ServeConfig {
             max_frame_bytes: 2 * 1024 * 1024,
             source_rate: 12_000,
             source_burst: 8192,
+            admin_token: None,
+            public_members: false,
+            trust_member_header: false,
             log: LogFormat::Text,
             core: CoreConfig::default(),
         }
@@ -192,6 +204,11 @@ impl ServeOptions {
             max_frame_bytes: self.max_frame_bytes.unwrap_or(default.max_frame_bytes),
             source_rate: self.source_rate.unwrap_or(default.source_rate),
             source_burst: self.source_burst.unwrap_or(default.source_burst),
+            admin_token: self.admin_token,
+            public_members: self.public_members.unwrap_or(default.public_members),
+            trust_member_header: self
+                .trust_member_header
+                .unwrap_or(default.trust_member_header),
             log: self.log.unwrap_or(default.log),
             core: CoreConfig {
                 grace,
@@ -260,6 +277,13 @@ impl ServeConfig {
                  cut off before it is asked",
                 Span::from(core.pong_timeout),
                 Span::from(core.ping_interval)
+            )));
+        }
+        let token = self.admin_token.as_ref();
+        if token.is_some_and(|token| token.expose().len() < SECRET_BYTES_MIN) {
+            return Err(ConfigError::Impossible(format!(
+                "admin-token must be at least {SECRET_BYTES_MIN} characters long, or it can be \
+                 guessed"
             )));
         }
         if core.max_message_bytes + ENVELOPE_BYTES > self.max_frame_bytes {

@@ -217,6 +217,34 @@ fn join_over_a_kill() {
     Scenario::node("join").case("survives_a_kill").run();
 }
 
+const ADMIN_TOKEN: &str = "only for this test, not a secret";
+
+#[test]
+fn profile() {
+    Scenario::node("profile")
+        .meshes(4)
+        .flag("--admin-token", ADMIN_TOKEN)
+        .run();
+}
+
+#[test]
+fn profile_two_loops() {
+    Scenario::node("profile")
+        .meshes(4)
+        .threads(2)
+        .flag("--admin-token", ADMIN_TOKEN)
+        .run();
+}
+
+#[test]
+fn profile_of_existing_clients() {
+    Scenario::node("profile")
+        .case("trusts_as_told")
+        .flag("--trust-member-header", "true")
+        .flag("--public-members", "true")
+        .run();
+}
+
 #[test]
 fn missed_node() {
     Scenario::node("missed").meshes(4).run();

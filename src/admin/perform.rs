@@ -170,9 +170,11 @@ fn peers(control: &Control, mesh: &str) -> Reply {
     let silent = answers.is_empty();
     let found = answers.into_iter().find_map(|answer| match answer {
         Answer::Peers(peers) => peers,
-        Answer::Gauges(_) | Answer::HookCandidate(_) | Answer::HookDone(_) | Answer::Posted(_) => {
-            None
-        }
+        Answer::Gauges(_)
+        | Answer::HookCandidate(_)
+        | Answer::HookDone(_)
+        | Answer::Edited(_)
+        | Answer::Posted(_) => None,
     });
     match found {
         Some(peers) => Reply::Peers(peers.into_iter().map(Peer::from).collect()),

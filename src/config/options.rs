@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, Durability, LogFormat, Span};
+use super::{ConfigError, Durability, LogFormat, Secret, Span};
 
 /// The options of `holdfast serve`. Every field is `None` until somebody says otherwise, so that
 /// layers can be told apart; the same struct is read from flags with their environment variables
@@ -144,6 +144,46 @@ pub struct ServeOptions {
     #[arg(long, env = "HOLDFAST_SOURCE_BURST", value_name = "N")]
     pub source_burst: Option<u32>,
 
+    /// Secret with which an administrator's program may change members over HTTP [default: none]
+    ///
+    /// Given as "Authorization: Bearer SECRET"; at least 16 characters. Rather set the variable or
+    /// the file than the flag, which everybody on this machine can read.
+    #[arg(
+        long,
+        env = "HOLDFAST_ADMIN_TOKEN",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    pub admin_token: Option<Secret>,
+
+    /// Let anybody read the list of a mesh's members over HTTP [default: false]
+    ///
+    /// Otherwise a member must sign for it. Existing clients do not sign: their profile command
+    /// needs this to be true.
+    #[arg(
+        long,
+        env = "HOLDFAST_PUBLIC_MEMBERS",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub public_members: Option<bool>,
+
+    /// Believe whoever says over HTTP which member it is, unsigned [default: false]
+    ///
+    /// Existing clients change profiles so. Whoever knows the id of an admin can then change
+    /// everybody: only where all who reach the port are trusted.
+    #[arg(
+        long,
+        env = "HOLDFAST_TRUST_MEMBER_HEADER",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub trust_member_header: Option<bool>,
+
     /// What an acknowledged message survives [default: full]
     ///
     /// full: kill -9 and power loss (every commit is flushed to the disk). normal: kill -9, but
@@ -221,6 +261,9 @@ impl ServeOptions {
             send_burst: self.send_burst.or(below.send_burst),
             source_rate: self.source_rate.or(below.source_rate),
             source_burst: self.source_burst.or(below.source_burst),
+            admin_token: self.admin_token.or(below.admin_token),
+            public_members: self.public_members.or(below.public_members),
+            trust_member_header: self.trust_member_header.or(below.trust_member_header),
             durability: self.durability.or(below.durability),
             log: self.log.or(below.log),
         }

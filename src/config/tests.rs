@@ -108,6 +108,9 @@ fn every_option_can_be_set_in_the_file() {
         send-burst = 11
         source-rate = 12
         source-burst = 13
+        admin-token = "sixteen letters!"
+        public-members = true
+        trust-member-header = true
         durability = "normal"
         log = "json"
     "#;
@@ -118,6 +121,12 @@ fn every_option_can_be_set_in_the_file() {
     assert_eq!(set, options.get_arguments().count() - 1);
     assert_eq!(config.core.restart_grace, Millis::secs(5));
     assert_eq!(config.core.send_burst, 11);
+    assert!(config.public_members && config.trust_member_header);
+    let token = config.admin_token.unwrap();
+    assert_eq!(
+        (token.expose(), format!("{token:?}")),
+        ("sixteen letters!", "Secret".into())
+    );
     assert_eq!(config.core.max_grace, Millis::secs(14));
     let log = config.core.log;
     assert_eq!(
@@ -238,7 +247,7 @@ fn every_option_has_its_variable_help_and_true_default() {
             assert_eq!(name, "config", "--{name} names no default");
             continue;
         };
-        if name != "restart-grace" {
+        if name != "restart-grace" && default != "none" {
             promised.extend([format!("--{name}"), default.to_owned()]);
         }
     }

@@ -129,6 +129,7 @@ impl Shard {
             What::Joined { who, .. } | What::Left { who, .. } => seen(hears_of(peer, who)),
             What::Visibility { order, .. } => seen(peer.order != *order),
             What::Posted => Sight::Seen,
+            What::Profile { member } => seen(peer.member == *member),
             What::State { setter, .. } => seen(peer.order != *setter),
             What::Stream { stream, publisher } => {
                 let since = peer.subscriptions().and_then(|own| own.since(*stream));

@@ -127,6 +127,8 @@ pub enum Ask {
         /// The status.
         status: Status,
     },
+    /// Tells whom it concerns that a member, or the settings of a mesh, were changed.
+    Edited(Box<Edited>),
     /// Tells a mesh what came through one of its webhooks.
     Post {
         /// Its id.
@@ -136,6 +138,19 @@ pub enum Ask {
         /// A JSON object or array that every client can read.
         body: Box<RawValue>,
     },
+}
+
+/// A change of a member, or of a mesh's settings, that has been made.
+#[derive(Clone, Debug)]
+pub struct Edited {
+    /// The mesh.
+    pub mesh_id: String,
+    /// The member; None for the settings.
+    pub member_id: Option<String>,
+    /// Member id of who made it; None for an administrator of the broker.
+    pub by: Option<String>,
+    /// What was changed, by name: a JSON object.
+    pub changes: serde_json::Value,
 }
 
 /// The answer to an [`Ask`].
@@ -149,6 +164,8 @@ pub enum Answer {
     HookCandidate(Option<HookCandidate>),
     /// For [`Ask::HookApply`] and [`Ask::HookPend`]: whether it took effect.
     HookDone(bool),
+    /// For [`Ask::Edited`]: whether the mesh lives here.
+    Edited(bool),
     /// For [`Ask::Post`]: to how many sessions; None if there is no such webhook.
     Posted(Result<Option<u64>, StoreFailure>),
 }

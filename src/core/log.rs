@@ -52,6 +52,8 @@ pub(crate) enum What {
     },
     /// Something came through a webhook, for everybody.
     Posted,
+    /// A member's profile was changed, for its own sessions.
+    Profile { member: MemberIx },
     /// A key of shared state was set.
     State {
         /// By which session: its place among the leases.
@@ -96,6 +98,7 @@ impl What {
             | Self::Visibility { .. }
             | Self::Posted
             | Self::State { .. }
+            | Self::Profile { .. }
             | Self::Server { .. }
             | Self::Stream { .. } => None,
         }
@@ -273,7 +276,9 @@ impl Log {
             Kept::Said(said) => &said.0,
         };
         Some(match what {
-            What::Message { .. } | What::Posted | What::State { .. } => &mut self.said_dropped,
+            What::Message { .. } | What::Posted | What::Profile { .. } | What::State { .. } => {
+                &mut self.said_dropped
+            }
             What::Joined { .. }
             | What::Left { .. }
             | What::Visibility { .. }
@@ -297,6 +302,7 @@ impl Log {
             | What::Joined { .. }
             | What::Visibility { .. }
             | What::Posted
+            | What::Profile { .. }
             | What::Server { .. }
             | What::Stream { .. } => return,
         };
@@ -315,6 +321,7 @@ impl Log {
                 | What::Left { .. }
                 | What::Visibility { .. }
                 | What::Server { .. }
+                | What::Profile { .. }
                 | What::Posted
                 | What::Stream { .. } => {}
             }
@@ -490,7 +497,9 @@ impl Walk {
             Kept::Said(said) => &said.0,
         };
         match what {
-            What::Message { .. } | What::Posted | What::Stream { .. } => true,
+            What::Message { .. } | What::Posted | What::Profile { .. } | What::Stream { .. } => {
+                true
+            }
             What::State { superseded, .. } => superseded.is_none_or(|at| at > self.horizon),
             What::Joined { ended, .. } => news && ended.is_none_or(|at| at > self.horizon),
             What::Left { who, joined } => {

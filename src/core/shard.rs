@@ -474,6 +474,7 @@ impl Shard {
                 self.hook_pend(t.now.mono, cwd, pid, status);
                 Answer::HookDone(true)
             }
+            Ask::Edited(edited) => Answer::Edited(!self.shutting_down && self.edited(t, &edited)),
             Ask::Post {
                 mesh_id,
                 secret,

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::clerk::Order;
+use super::http::access::Access;
 use super::limits::ASK_TIMEOUT;
 use super::message::{Asker, Message};
 use super::shared::Shared;
 use crate::core::ids::home_of;
-use crate::core::input::{Answer, Ask};
+use crate::core::input::{Answer, Ask, Edited};
 use crate::core::rows::{MemberRow, MeshRow};
+use crate::core::time::Wall;
 use crate::store::AdminStore;
 
 /// A handle on a running broker, for the thread that administers it. Its calls block.
@@ -82,6 +84,43 @@ impl Control {
         self.put(&id, |taken| Message::PutMember(Box::new(row), taken))
     }
 
+    /// Tells whom it concerns of a change that has been made and put; as [`Self::put_mesh`].
+    pub(super) fn tell_edited(&self, edited: Edited) -> bool {
+        let id = edited.mesh_id.clone();
+        let answer = self.ask_home(&id, Ask::Edited(Box::new(edited)));
+        matches!(answer, Some(Answer::Edited(true)))
+    }
+
+    /// Asks the loop where a mesh lives; None if it is too busy.
+    pub(super) fn ask_home(&self, mesh_id: &str, ask: Ask) -> Option<Answer> {
+        let (reply, answer) = mpsc::channel();
+        let asker = Asker::Thread(reply);
+        let lane = self.shared.lanes.get(self.home(mesh_id))?;
+        lane.offer(Message::Ask { ask, asker }).ok()?;
+        let patience = Duration::from_millis(ASK_TIMEOUT.0);
+        answer.recv_timeout(patience).ok().map(|(_, answer)| answer)
+    }
+
+    fn home(&self, mesh_id: &str) -> usize {
+        let count = u16::try_from(self.shared.lanes.len()).unwrap_or(u16::MAX);
+        usize::from(home_of(mesh_id, count))
+    }
+
+    /// Who may change what over HTTP.
+    pub(super) fn access(&self) -> &Access {
+        &self.shared.access
+    }
+
+    /// Takes a token of a bucket, as status hooks do.
+    pub(super) fn may_ask(&self, key: &str) -> bool {
+        self.shared.hook_allowed(key, self.shared.clock.mono())
+    }
+
+    /// What time it is.
+    pub(super) fn wall(&self) -> Wall {
+        self.shared.clock.now().wall
+    }
+
     /// The store's door for administrators.
     #[must_use]
     pub fn store_admin(&self) -> AdminStore {
@@ -108,11 +147,10 @@ impl Control {
     }
 
     fn put(&self, mesh_id: &str, message: impl FnOnce(Sender<()>) -> Message) -> bool {
-        let lanes = &self.shared.lanes;
-        let home = home_of(mesh_id, u16::try_from(lanes.len()).unwrap_or(u16::MAX));
         let (taken, done) = mpsc::channel();
+        let lanes = &self.shared.lanes;
         let sent = lanes
-            .get(usize::from(home))
+            .get(self.home(mesh_id))
             .is_some_and(|l| l.offer(message(taken)).is_ok());
         sent && done
             .recv_timeout(Duration::from_millis(ASK_TIMEOUT.0))

@@ -118,7 +118,11 @@ pub(super) async fn serve(lp: &Rc<Loop>, body: &[u8]) -> Outcome {
 fn choose(answers: Vec<Option<Answer>>) -> Option<(usize, HookCandidate)> {
     let found = |(shard, answer): (usize, Option<Answer>)| match answer? {
         Answer::HookCandidate(candidate) => Some((shard, candidate?)),
-        Answer::Gauges(_) | Answer::Peers(_) | Answer::HookDone(_) | Answer::Posted(_) => None,
+        Answer::Gauges(_)
+        | Answer::Peers(_)
+        | Answer::HookDone(_)
+        | Answer::Edited(_)
+        | Answer::Posted(_) => None,
     };
     answers
         .into_iter()

@@ -3,9 +3,12 @@
 //! Heads are capped and timed, bodies are capped, a connection serves a bounded number of
 //! requests. Must not: know presence; what routes answer comes from `routes.rs`.
 
+mod absent;
+pub(super) mod access;
 pub(super) mod body;
 pub(super) mod head;
 pub(super) mod join;
+mod members;
 pub(super) mod reply;
 mod routes;
 mod webhook;
@@ -19,7 +22,6 @@ use tungstenite::handshake::server::{create_response, write_response};
 use body::{CHUNK_HEAD_BYTES_MAX, Framing};
 use head::{Refusal, Request};
 use reply::Reply;
-use routes::Route;
 
 use super::connection::Phase;
 use super::limits::{HTTP_OUTBOUND_BYTES_MAX, REQUESTS_MAX};
@@ -156,7 +158,7 @@ impl Exchange {
         let framing = request.framing().map_err(malformed)?;
         let keep = request.keep_alive() && self.served < REQUESTS_MAX;
         let route = routes::find(request);
-        let wants_body = matches!(route, Route::Hook | Route::Join | Route::Post { .. });
+        let wants_body = route.has_body();
         let body = if wants_body {
             self.body(request, framing).await?
         } else {

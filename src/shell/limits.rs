@@ -14,6 +14,10 @@ pub(super) const HTTP_TIMEOUT: Millis = Millis::secs(10);
 /// Requests answered on one connection before it is closed.
 pub(super) const REQUESTS_MAX: u32 = 1000;
 
+/// Signatures of HTTP requests that are remembered, each for two minutes; while there are as many,
+/// none is accepted. Some 20 MiB.
+pub(super) const SIGNATURES_MAX: usize = 1 << 17;
+
 /// Answers waiting for an HTTP client that does not read them.
 pub(super) const HTTP_OUTBOUND_BYTES_MAX: usize = 256 * 1024;
 

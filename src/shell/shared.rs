@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use super::boot::Notice;
 use super::clerk::Order;
 use super::clock::Clock;
+use super::http::access::Access;
 use super::lane::Lane;
 use super::limiter::{Limiter, Pace};
 use super::limits::{ACCEPT_WARNING, HOOK_BURST, HOOK_PER_MINUTE, HTTP_TIMEOUT, LANE_MESSAGES_MAX};
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) store: RwLock<Option<Store>>,
     /// The way to the clerk, while there is one.
     clerk: RwLock<Option<SyncSender<Order>>>,
+    /// Who may change what over HTTP.
+    pub(super) access: Access,
     /// By the hash of a key, which strangers make as long as they like.
     hooks: Mutex<Limiter<u64>>,
     hasher: RandomState,
@@ -54,10 +57,12 @@ impl Shared {
         config: &ServeConfig,
         sockets_max: u64,
     ) -> Self {
+        let clock = Clock::start();
         Self {
+            access: Access::new(config, clock.now().wall),
             counters: lanes.iter().map(|_| Counters::default()).collect(),
             lanes,
-            clock: Clock::start(),
+            clock,
             driver,
             max_body_bytes: config.core.max_message_bytes,
             http_timeout: HTTP_TIMEOUT.min(config.core.hello_timeout),

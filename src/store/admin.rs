@@ -16,8 +16,10 @@ use crate::core::time::{Millis, Wall};
 mod invites;
 mod members;
 mod meshes;
+mod profiles;
 
 pub use invites::{InvitePayload, Joining};
+pub use profiles::{EditError, MemberCard, MemberEdit, SettingsEdit};
 
 /// Why an administrator's request was refused. Each prints as one line.
 #[derive(Debug, thiserror::Error)]
@@ -361,6 +363,57 @@ impl AdminStore {
     /// See [`JoinError`].
     pub fn join(&self, joining: Joining) -> Result<Joined, JoinError> {
         self.call(move |conn| Ok(invites::join(conn, &joining)))?
+    }
+
+    /// The active members of the mesh of that id, at most 10 000, in the order they were made.
+    ///
+    /// # Errors
+    /// No such mesh.
+    pub fn member_cards(&self, mesh_id: &str) -> Result<Vec<MemberCard>, EditError> {
+        let mesh_id = mesh_id.to_owned();
+        self.call(move |conn| Ok(profiles::list(conn, &mesh_id)))?
+    }
+
+    /// The active member of that id in the mesh of that id.
+    ///
+    /// # Errors
+    /// No such mesh, or no such member of it.
+    pub fn caller(&self, mesh_id: &str, member_id: &str) -> Result<MemberRow, EditError> {
+        let (mesh_id, member_id) = (mesh_id.to_owned(), member_id.to_owned());
+        self.call(move |conn| Ok(profiles::caller(conn, &mesh_id, &member_id)))?
+    }
+
+    /// Edits a member on behalf of another, or of itself (`by`, a member id), or of an
+    /// administrator of the broker.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub fn member_edit(
+        &self,
+        (mesh_id, member_id): (&str, &str),
+        by: Option<&str>,
+        edit: MemberEdit,
+    ) -> Result<MemberCard, EditError> {
+        let (mesh_id, member_id) = (mesh_id.to_owned(), member_id.to_owned());
+        let by = by.map(str::to_owned);
+        self.call(move |conn| {
+            let of = (&*mesh_id, &*member_id);
+            Ok(profiles::edit(conn, of, by.as_deref(), &edit))
+        })?
+    }
+
+    /// Edits what members may edit of themselves; as [`Self::member_edit`].
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub fn settings_edit(
+        &self,
+        mesh_id: &str,
+        by: Option<&str>,
+        edit: SettingsEdit,
+    ) -> Result<MeshRow, EditError> {
+        let (mesh_id, by) = (mesh_id.to_owned(), by.map(str::to_owned));
+        self.call(move |conn| Ok(profiles::settings(conn, &mesh_id, by.as_deref(), edit)))?
     }
 
     /// What the config file of a member's client is made of.

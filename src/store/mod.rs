@@ -66,8 +66,8 @@ mod writer;
 mod tests;
 
 pub use admin::{
-    AdminError, AdminStore, ClientConfig, Invite, InvitePayload, JoinError, Joined, Joining,
-    MeshSummary, NewInvite, NewMember, NewMesh,
+    AdminError, AdminStore, ClientConfig, EditError, Invite, InvitePayload, JoinError, Joined,
+    Joining, MemberCard, MemberEdit, MeshSummary, NewInvite, NewMember, NewMesh, SettingsEdit,
 };
 pub use boot::{BootError, Image};
 pub use gauges::{Health, HealthState};

@@ -9,5 +9,5 @@ mod verify;
 
 pub use keys::{KeyPair, Signature};
 pub use resume::{Attached, Identity, ResumeKey, Unfit};
-pub use signing::{AttestationText, HelloText, InviteText, SessionHelloText};
+pub use signing::{AttestationText, HelloText, InviteText, RequestText, SessionHelloText, digest};
 pub use verify::verify;

@@ -4,6 +4,8 @@
 //! in whatever case. The fields are not escaped, so `|` in a mesh or member id makes the division
 //! ambiguous; nothing may be concluded from a text but that its whole was signed.
 
+use sha2::{Digest, Sha256};
+
 use crate::time::Wall;
 
 /// What a member key signs in `hello`.
@@ -62,6 +64,39 @@ pub struct InviteText<'a> {
     pub role: &'a str,
     /// The inviting owner's key, as sent.
     pub owner_pubkey: &'a str,
+}
+
+/// What a member key signs to ask for something over HTTP.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestText<'a> {
+    /// In upper case.
+    pub method: &'a str,
+    /// The path as written in the request line.
+    pub target: &'a str,
+    /// The body, empty if there is none; its SHA-256 is signed, in lower-case hex.
+    pub body: &'a [u8],
+    /// When the client says it is.
+    pub timestamp: Wall,
+}
+
+impl RequestText<'_> {
+    /// The text to sign.
+    #[must_use]
+    pub fn text(&self) -> String {
+        joined([
+            "holdfast-http",
+            self.method,
+            self.target,
+            &hex::encode(digest(self.body)),
+            &self.timestamp.0.to_string(),
+        ])
+    }
+}
+
+/// SHA-256. Secrets are compared by it, so that how long that takes tells nothing of them.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 impl HelloText<'_> {
@@ -184,6 +219,19 @@ mod tests {
             owner.public()
         );
         check(&owner, &text, INVITE);
+    }
+
+    #[test]
+    fn a_request_is_signed_with_its_body() {
+        let text = RequestText {
+            method: "PATCH",
+            target: "/mesh/m/settings",
+            body: b"",
+            timestamp: SIGNED_AT,
+        };
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let expected = format!("holdfast-http|PATCH|/mesh/m/settings|{empty}|1700000000000");
+        assert_eq!(text.text(), expected);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod auditing;
 mod delivery;
+mod edited;
 mod lease_table;
 mod mcp;
 mod missed;

@@ -18,6 +18,7 @@ use crate::wire::{FieldError, Fields, ParseError, frames};
 mod absent;
 mod calls;
 mod clock;
+mod edited;
 pub(crate) mod hook;
 mod mcp;
 mod moderation;

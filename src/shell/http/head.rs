@@ -110,6 +110,13 @@ impl Request {
         request
     }
 
+    /// The value of a header, if it is there once and is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next()?.to_str().ok()?;
+        values.next().is_none().then_some(value)
+    }
+
     /// Whether its answer has no body.
     pub fn is_head(&self) -> bool {
         self.method == Method::HEAD

@@ -5,8 +5,10 @@ use std::rc::Rc;
 use http::Method;
 use serde::Serialize;
 
+use super::absent;
 use super::head::Request;
 use super::join;
+use super::members;
 use super::reply::Reply;
 use super::webhook;
 use crate::core::input::{Answer, Ask, Gauges};
@@ -39,7 +41,27 @@ pub(super) enum Route {
         mesh_id: String,
         secret: String,
     },
+    /// Something about the members of a mesh, or its settings.
+    Members(Box<members::Asked>),
+    /// Something that is not here, with the error and what is missing.
+    Absent(&'static str, &'static str),
     Unknown,
+}
+
+impl Route {
+    /// Whether its requests have bodies.
+    pub(super) fn has_body(&self) -> bool {
+        match self {
+            Self::Hook | Self::Join | Self::Post { .. } => true,
+            Self::Members(asked) => asked.has_body(),
+            Self::Preflight
+            | Self::Health
+            | Self::Ready
+            | Self::Metrics
+            | Self::Absent(..)
+            | Self::Unknown => false,
+        }
+    }
 }
 
 /// By method and raw target: a query string makes a fixed route miss.
@@ -51,9 +73,15 @@ pub(super) fn find(request: &Request) -> Route {
         (&Method::GET, "/metrics") => Route::Metrics,
         (&Method::POST, "/hook/set-status") => Route::Hook,
         (&Method::POST, "/join") => Route::Join,
-        (&Method::POST, target) => webhook::target(target).unwrap_or(Route::Unknown),
-        _ => Route::Unknown,
+        (&Method::POST, target) => webhook::target(target).unwrap_or_else(|| other(request)),
+        _ => other(request),
     }
+}
+
+fn other(request: &Request) -> Route {
+    let absent = || absent::find(request).map(|(error, detail)| Route::Absent(error, detail));
+    let found = members::find(request).or_else(absent);
+    found.unwrap_or(Route::Unknown)
 }
 
 #[derive(Serialize)]
@@ -120,6 +148,8 @@ pub(super) async fn answer(lp: &Rc<Loop>, route: Route, body: &[u8]) -> Reply {
         Route::Hook => hook(lp, body).await,
         Route::Join => join::serve(lp, body).await,
         Route::Post { mesh_id, secret } => webhook::serve(lp, mesh_id, secret, body).await,
+        Route::Members(asked) => members::serve(lp, asked, body).await,
+        Route::Absent(error, detail) => absent::reply((error, detail)),
         Route::Unknown => Reply::text(404, "not found"),
     }
 }

@@ -67,7 +67,11 @@ pub(super) async fn serve(lp: &Rc<Loop>, mesh_id: String, secret: String, body: 
         Some(Answer::Posted(Ok(None))) => Reply::failure(401, "unauthorized"),
         Some(Answer::Posted(Err(failure))) => Reply::failure(500, &failure.to_string()),
         Some(
-            Answer::Gauges(_) | Answer::Peers(_) | Answer::HookCandidate(_) | Answer::HookDone(_),
+            Answer::Gauges(_)
+            | Answer::Peers(_)
+            | Answer::HookCandidate(_)
+            | Answer::HookDone(_)
+            | Answer::Edited(_),
         )
         | None => Reply::failure(500, "no answer"),
     }

@@ -274,7 +274,7 @@ impl Shard {
         };
         let topic = self.topic_in(request.slot, ix);
         let earlier = topic.and_then(|topic| topic.members.get(&member).copied());
-        let mut joined = earlier.unwrap_or(Membership {
+        let mut joined = earlier.unwrap_or_else(|| Membership {
             role: TopicRole::default(),
             joined_at: t.now.wall,
             last_read_at: None,
