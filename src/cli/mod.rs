@@ -69,7 +69,7 @@ Exit codes: 0 done, 1 not done and why on standard error, 2 wrong usage or confi
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     Mesh(mesh::Mesh),
     Member(member::Member),
     Invite(invite::Invite),

@@ -233,7 +233,9 @@ fn apply(row: &mut MemberRow, edit: &MemberEdit) -> Result<(), EditError> {
         check_name(&name)?;
         row.display_name = name;
     }
-    row.role_tag = edit.role_tag.unwrap_or(row.role_tag.take());
+    if let Some(tag) = edit.role_tag {
+        row.role_tag = tag;
+    }
     if let Some(groups) = edit.groups {
         row.default_groups = groups;
     }
