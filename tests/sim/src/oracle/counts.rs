@@ -105,7 +105,7 @@ impl Oracle {
                 );
                 Ok(())
             }
-            Answer::HookDone(_) | Answer::Posted(_) => Ok(()),
+            Answer::HookDone(_) | Answer::Edited(_) | Answer::Posted(_) => Ok(()),
         }
     }
 
