@@ -52,9 +52,7 @@ pub(super) fn apply(
             presence_end(conn, *began, (*at, *ended)).map(|()| 0)
         }
         StoreOp::StateSet { row, audit } => {
-            // If the row is refused, nothing is audited.
-            sharing::state_set(conn, row)?;
-            chains.append(conn, audit).map(|()| 0)
+            sharing::state_set(conn, chains, (row, audit)).map(|()| 0)
         }
         StoreOp::StreamCreate(row) => sharing::stream_create(conn, row).map(|()| 0),
         StoreOp::Subscribed { began, stream, subscribed, .. } => {

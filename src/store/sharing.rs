@@ -2,12 +2,17 @@
 
 use rusqlite::{Connection, Row, params};
 
+use super::audit::Chains;
 use super::encode::{self, Fields};
 use crate::core::ids::Position;
-use crate::core::rows::{StateRow, StreamRow};
+use crate::core::rows::{AuditRow, StateRow, StreamRow};
 
-/// The last value of a key.
-pub(super) fn state_set(conn: &Connection, row: &StateRow) -> rusqlite::Result<()> {
+/// The last value of a key, and that it was set; if the row is refused, nothing is audited.
+pub(super) fn state_set(
+    conn: &Connection,
+    chains: &mut Chains,
+    (row, audit): (&StateRow, &AuditRow),
+) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO state (mesh_id, key, value, updated_by_name, updated_by_began, updated_at,
             position)
@@ -25,8 +30,8 @@ pub(super) fn state_set(conn: &Connection, row: &StateRow) -> rusqlite::Result<(
         encode::position(row.setter)?,
         row.updated_at.0,
         encode::position(row.position)?,
-    ])
-    .map(drop)
+    ])?;
+    chains.append(conn, audit)
 }
 
 /// Whoever creates it again finds the first.
