@@ -80,6 +80,8 @@ pub struct ServeConfig {
     pub public_members: bool,
     /// Whether an unsigned header says which member changes others over HTTP.
     pub trust_member_header: bool,
+    /// Whether URL watches may reach addresses that are not public.
+    pub watch_allow_private: bool,
     /// How log lines look.
     pub log: LogFormat,
     /// What the core needs.
@@ -99,6 +101,7 @@ impl Default for ServeConfig {
             admin_token: None,
             public_members: false,
             trust_member_header: false,
+            watch_allow_private: false,
             log: LogFormat::Text,
             core: CoreConfig::default(),
         }
@@ -209,6 +212,9 @@ impl ServeOptions {
             trust_member_header: self
                 .trust_member_header
                 .unwrap_or(default.trust_member_header),
+            watch_allow_private: self
+                .watch_allow_private
+                .unwrap_or(default.watch_allow_private),
             log: self.log.unwrap_or(default.log),
             core: CoreConfig {
                 grace,

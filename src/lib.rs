@@ -10,3 +10,4 @@ pub mod client;
 pub mod config;
 pub mod shell;
 pub mod store;
+pub mod watch;

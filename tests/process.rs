@@ -363,6 +363,33 @@ fn later(case: &'static str) -> Scenario {
 }
 
 #[test]
+fn watches() {
+    private(Scenario::node("watches").meshes(4)).run();
+}
+
+#[test]
+fn watches_two_loops() {
+    private(Scenario::node("watches").meshes(4))
+        .threads(2)
+        .run();
+}
+
+#[test]
+fn watches_refused() {
+    Scenario::node("watches").case("refused").run();
+}
+
+#[test]
+fn watches_over_a_kill() {
+    private(killed("watches")).run();
+}
+
+/// The servers of scenarios are on this machine.
+fn private(scenario: Scenario) -> Scenario {
+    scenario.flag("--watch-allow-private", "true")
+}
+
+#[test]
 fn burst() {
     bursts().run();
 }
@@ -520,6 +547,7 @@ fn golden() {
         .meshes(50)
         .flag("--send-rate", "60")
         .flag("--send-burst", "10")
+        .flag("--watch-allow-private", "true")
         .run();
 }
 

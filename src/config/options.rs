@@ -183,6 +183,19 @@ pub struct ServeOptions {
         hide_possible_values = true
     )]
     pub trust_member_header: Option<bool>,
+    /// Let URL watches reach addresses that are not public [default: false]
+    ///
+    /// Members choose what the broker fetches. Without this they cannot have it look at this
+    /// machine, its network or a cloud host's metadata. Only for a mesh whose members may.
+    #[arg(
+        long,
+        env = "HOLDFAST_WATCH_ALLOW_PRIVATE",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    pub watch_allow_private: Option<bool>,
 
     /// What an acknowledged message survives [default: full]
     ///
@@ -265,6 +278,7 @@ impl ServeOptions {
             public_members: self.public_members.or(below.public_members),
             trust_member_header: self.trust_member_header.or(below.trust_member_header),
             durability: self.durability.or(below.durability),
+            watch_allow_private: self.watch_allow_private.or(below.watch_allow_private),
             log: self.log.or(below.log),
         }
     }

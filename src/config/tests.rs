@@ -111,6 +111,7 @@ fn every_option_can_be_set_in_the_file() {
         admin-token = "sixteen letters!"
         public-members = true
         trust-member-header = true
+        watch-allow-private = true
         durability = "normal"
         log = "json"
     "#;
@@ -128,6 +129,7 @@ fn every_option_can_be_set_in_the_file() {
         ("sixteen letters!", "Secret".into())
     );
     assert_eq!(config.core.max_grace, Millis::secs(14));
+    assert!(config.watch_allow_private);
     let log = config.core.log;
     assert_eq!(
         (log.entries, log.bytes, log.age),

@@ -8,6 +8,7 @@ use crate::hello::Hello;
 use crate::ids::{ConnId, Ticket, Token};
 use crate::input::Answer;
 use crate::rows::{StoreOp, StoreQuery};
+use crate::watch::FetchRequest;
 
 /// One thing to be done.
 #[derive(Debug)]
@@ -60,6 +61,13 @@ pub enum Effect {
         /// What.
         query: StoreQuery,
         /// Names the answer.
+        token: Token,
+    },
+    /// Fetch a document. `Input::Fetched` follows, unless the process stops.
+    Fetch {
+        /// What.
+        request: Box<FetchRequest>,
+        /// Names the result.
         token: Token,
     },
     /// Answer a question from outside.

@@ -98,6 +98,11 @@ pub enum Event {
     },
     /// A store operation that nobody waited for could not be described to a client.
     StoreRefused,
+    /// A document was fetched for a watch, or could not be.
+    Watched {
+        /// `first`, `same`, `changed`, `told`, `gone` (the watch is), or why it could not be.
+        result: &'static str,
+    },
     /// A status hook was answered.
     Hook,
 }

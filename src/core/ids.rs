@@ -31,6 +31,32 @@ pub struct Token(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
+/// Names a URL watch within its mesh; on the wire `w_` and 8 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WatchId(pub u32);
+
+impl WatchId {
+    /// Reads what [`Display`](fmt::Display) writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("w_")?;
+        let id = Self(u32::from_str_radix(digits, 16).ok()?);
+        (id.to_string() == text).then_some(id)
+    }
+}
+
+impl fmt::Display for WatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "w_{:08x}", self.0)
+    }
+}
+
+impl serde::Serialize for WatchId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// A message's place in the order of the broker: unique over all shards, ascending within one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
@@ -168,6 +194,23 @@ mod tests {
         assert!(PubKey::parse_any_case(&text.to_uppercase()).is_some());
         assert_eq!(PubKey::parse(&text[1..]), None);
         assert_eq!(PubKey::parse(&format!("{}zz", &text[2..])), None);
+    }
+
+    #[test]
+    fn a_watch_has_one_name() {
+        let id = WatchId(0xf6e5_2486);
+        assert_eq!(id.to_string(), "w_f6e52486");
+        assert_eq!(WatchId::parse("w_f6e52486"), Some(id));
+        for other in [
+            "w_F6E52486",
+            "w_6e52486",
+            "w_+6e52486",
+            "f6e52486",
+            "w_none",
+            "",
+        ] {
+            assert_eq!(WatchId::parse(other), None, "{other}");
+        }
     }
 
     #[test]

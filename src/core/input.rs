@@ -5,6 +5,7 @@ use crate::ids::{ConnId, Ticket, Token};
 use serde_json::value::RawValue;
 
 use crate::rows::{BootRow, MemberRow, MeshRow, Status, StoreAnswer, StoreFailure};
+use crate::watch::FetchFailure;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -65,6 +66,13 @@ pub enum Input<'a> {
         token: Token,
         /// How.
         result: Result<StoreAnswer, StoreFailure>,
+    },
+    /// A document was fetched, and its value read; or there is none.
+    Fetched {
+        /// Which.
+        token: Token,
+        /// What [`Reading::value`](crate::watch::Reading::value) made of it.
+        result: Result<String, FetchFailure>,
     },
     /// A row found at boot, before the loop accepts.
     Boot(BootRow),

@@ -203,6 +203,7 @@ impl Shard {
         if let Some(timer) = peer.working_timer {
             self.wheel.cancel(timer);
         }
+        self.drop_watches(&mut peer);
         // At shutdown every socket has been told to close, and may be gone.
         if let (Some(conn), Some(close), false) = (peer.conn(), close, self.shutting_down) {
             self.close(t, conn, close);
@@ -312,6 +313,7 @@ impl Shard {
         }
         let restart = Restart::new(&self.config, t.now.wall, self.booted);
         let until = t.now.mono.after(restart.left(&row));
+        let watches = self.found_watches.remove(&row.began);
         let peer = match self.peer_of_row(t, row, until) {
             Ok(peer) => peer,
             Err(row) => return self.not_restored(t, &row),
@@ -327,6 +329,9 @@ impl Shard {
             let left = Millis(crate::limits::WORKING_TTL.0.saturating_sub(worked));
             let due = t.now.mono.after(left);
             peer.working_timer = Some(self.wheel.insert(due, Timer::Working(handle.slot)));
+        }
+        for row in watches.unwrap_or_default() {
+            self.restore_watch(t, handle.slot, row);
         }
     }
 }

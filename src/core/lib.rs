@@ -67,6 +67,8 @@ pub mod time;
 mod topics;
 mod upkeep;
 mod verbs;
+pub mod watch;
+mod watching;
 mod welcome;
 pub mod wheel;
 pub mod wire;

@@ -292,6 +292,50 @@ pub const RELAY_PATIENCE: Millis = Millis::secs(30);
 const _: () = assert!(2 * ANSWER_BYTES_MAX <= OUTBOUND_BYTES_MAX / 2);
 // One row always fits: a text whose every byte is escaped takes six times the room.
 const _: () = assert!(6 * RECORD_TEXT_BYTES_MAX < OUTBOUND_BYTES_MAX / 2);
+/// URL watches of one session; a further `watch` gets `limit`.
+pub const WATCHES_MAX: usize = 32;
+
+/// URL watches of one mesh: what its members together may have the broker fetch.
+pub const MESH_WATCHES_MAX: usize = 1024;
+
+/// New watches a session may make at once, and per minute: each is a request to somebody else's
+/// server, also if the watch is given up at once.
+pub const WATCH_BURST: u32 = 32;
+
+/// See [`WATCH_BURST`].
+pub const WATCH_RATE: u32 = 30;
+
+/// Fetches of one session under way at once, so that slow servers of one hold up few of those who
+/// fetch for all.
+pub const WATCH_FETCHES_MAX: u8 = 2;
+
+/// When a check has to wait for another of its session, it is tried again in this time.
+pub const WATCH_RETRY: Millis = Millis::secs(1);
+
+/// Time between two checks if nothing is said (protocol.md §13).
+pub const WATCH_INTERVAL: Millis = Millis::secs(30);
+
+/// Shortest time between two checks; a shorter wish gets this (protocol.md §13).
+pub const WATCH_INTERVAL_MIN: Millis = Millis::secs(5);
+
+/// Longest time between two checks.
+pub const WATCH_INTERVAL_MAX: Millis = Millis::secs(24 * 3600);
+
+/// Longest URL of a watch, in bytes.
+pub const WATCH_URL_BYTES_MAX: usize = 2048;
+
+/// Request headers of one watch.
+pub const WATCH_HEADERS_MAX: usize = 16;
+
+/// Names and values of all headers of one watch together, in bytes.
+pub const WATCH_HEADER_BYTES_MAX: usize = 4096;
+
+/// Longest value of a watch, in bytes; of a longer one the beginning and a hash are kept.
+pub const WATCH_VALUE_BYTES_MAX: usize = 1024;
+
+/// Characters shown of a document that is not the JSON it should be (protocol.md §13).
+pub const WATCH_EXCERPT_CHARS: usize = 200;
+
 const _: () = assert!(MAILBOX_LOAD_ROWS as usize <= MAILBOX_MESSAGES_MAX);
 const _: () = assert!(OUTBOX_BYTES_MAX < OUTBOUND_BYTES_MAX);
 const _: () = assert!(CONFLICT_ANSWER.0 < CONFLICT_WINDOW.0);

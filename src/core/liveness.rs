@@ -9,6 +9,7 @@ use crate::marks::{Mark, mark};
 use crate::peer::{Lease, PeerConn};
 use crate::shard::{Shard, Timer, Turn};
 use crate::time::{Millis, Mono};
+use crate::watching::Watches;
 
 impl Shard {
     /// Something arrived on a socket: gives the session, if the socket is attached to one.
@@ -58,6 +59,7 @@ impl Shard {
         };
         let marks = &mut online.watermarks;
         let confirmed = peer.outbox.pong(marks, watermark, peer.acknowledges);
+        let known = watermark <= marks.pinged();
         // Only the latest ping says how much of the log was written before it.
         if watermark == online.watermarks.pinged() {
             let read = online.walk.as_mut().map_or(watermark, |walk| {
@@ -71,6 +73,9 @@ impl Shard {
             mark(Mark::WatermarkConfirmed);
         }
         self.confirmed(t, handle.slot, &confirmed);
+        if known {
+            self.watches_confirmed(t, handle.slot, watermark);
+        }
         self.incumbent_ponged(t, handle.slot);
     }
 
@@ -111,7 +116,8 @@ impl Shard {
         // The first ping comes early, so that sessions that attached together part.
         let due = online.watermarks.pinged() == Position::default()
             || t.now.mono >= peer.ping_due(ping_interval);
-        let burst = online.watermarks.unpinged() && peer.outbox.len() > 0;
+        let unconfirmed = peer.outbox.len() > 0 || peer.watches().is_some_and(Watches::tell);
+        let burst = online.watermarks.unpinged() && unconfirmed;
         if due {
             peer.rest(t.now.mono);
         } else if burst {

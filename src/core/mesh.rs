@@ -1,6 +1,6 @@
 //! A mesh's members, who is present in it, and who has mail.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
 use serde_json::value::RawValue;
@@ -9,7 +9,7 @@ use crate::Hasher;
 use crate::bucket::Bucket;
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::ids::{PubKey, Token};
+use crate::ids::{PubKey, Token, WatchId};
 use crate::index::Index;
 use crate::known::Known;
 use crate::log::Log;
@@ -68,6 +68,8 @@ pub(crate) struct Mesh {
     pub(crate) verifying: bool,
     /// MCP servers and calls to them, once there are any.
     pub(crate) servers: Option<Box<Servers>>,
+    /// Whose each watch is.
+    pub(crate) watches: BTreeMap<WatchId, u32>,
     /// How many mailboxes there may be before the outdated are looked for.
     mailboxes_swept: usize,
 }
@@ -101,6 +103,7 @@ impl Mesh {
             topics: None,
             verifying: false,
             servers: None,
+            watches: BTreeMap::new(),
             mailboxes_swept: MAILBOXES_FEW,
         };
         mesh.update(row);

@@ -8,7 +8,7 @@ use std::fmt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::ids::Seq;
+use crate::ids::{Seq, WatchId};
 
 /// The characters of an id, each under its value as a digit.
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -71,6 +71,12 @@ impl Mint {
         let mut bytes = [0; 32];
         self.rng.fill_bytes(&mut bytes);
         bytes
+    }
+
+    /// A new name for a watch, unique only by chance.
+    #[must_use]
+    pub(crate) fn watch_id(&mut self) -> WatchId {
+        WatchId(self.rng.next_u32())
     }
 
     /// A new UUID of version 4, lower case with hyphens.

@@ -114,7 +114,7 @@ impl Queue {
 
 impl Watermarks {
     /// A message is being written now.
-    fn wrote(&mut self) {
+    pub(crate) fn wrote(&mut self) {
         self.since_ping = self.since_ping.saturating_add(1);
     }
 

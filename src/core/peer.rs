@@ -14,6 +14,7 @@ use crate::replies::Replies;
 use crate::rows::{PeerRole, Stats, Status, StatusSource};
 use crate::streams::Subscriptions;
 use crate::time::{Millis, Mono, ShortSpan, Until, Wall};
+use crate::watching::Watches;
 use crate::wheel::TimerKey;
 use crate::wire::frames::Profile;
 
@@ -97,6 +98,8 @@ pub(crate) struct Rare {
     /// Where the log last tells of its visibility.
     pub(crate) shown: InLog,
     pub(crate) subscriptions: Subscriptions,
+    /// Its URL watches, once it has made one.
+    pub(crate) watches: Option<Box<Watches>>,
 }
 
 /// A session's places in the lists of those present.
@@ -190,6 +193,7 @@ impl Rare {
             join,
             shown,
             subscriptions,
+            watches,
         } = self;
         *profile == Profile::default()
             && stats.is_none()
@@ -199,6 +203,7 @@ impl Rare {
             && join.is_none()
             && shown.at().is_none()
             && subscriptions.is_empty()
+            && watches.is_none()
     }
 
     /// What the reported stats have added since this was last asked.
@@ -319,6 +324,16 @@ impl PeerConn {
     /// What it is subscribed to, if it ever was.
     pub(crate) fn subscriptions(&self) -> Option<&Subscriptions> {
         self.rare.as_ref().map(|rare| &rare.subscriptions)
+    }
+
+    /// Its URL watches.
+    pub(crate) fn watches(&self) -> Option<&Watches> {
+        self.rare.as_ref()?.watches.as_deref()
+    }
+
+    /// See [`Self::watches`].
+    pub(crate) fn watches_mut(&mut self) -> Option<&mut Watches> {
+        self.rare.as_mut()?.watches.as_deref_mut()
     }
 
     /// The name it goes by.

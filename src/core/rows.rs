@@ -11,6 +11,7 @@ mod records;
 mod restart;
 mod shared;
 mod topics;
+mod watch;
 
 pub use kept::{
     ApiKey, AuditEntry, AuditPage, Chain, Context, Memory, Revoked, Skill, Tally, Task, TaskStatus,
@@ -23,6 +24,7 @@ pub use shared::{StateRow, StreamRow, SubscriptionRow};
 pub use topics::{
     TopicChange, TopicMemberRow, TopicMessage, TopicPost, TopicRole, TopicRow, Visibility,
 };
+pub use watch::{NotifyOn, WatchMode, WatchRow};
 
 /// `[{name, role?}]`: a group a session belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -1,6 +1,6 @@
 //! A shard: the meshes of one loop. Holds the state and dispatches; rules are in the modules.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::Hasher;
 use crate::attachment::{Attachment, Attachments};
@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::handle::HandleSlab;
 use crate::hello::Hello;
 use crate::identity::ResumeKey;
-use crate::ids::{ConnId, PeerHandle, Position, PubKey, Seq, Ticket, Token};
+use crate::ids::{ConnId, PeerHandle, Position, PubKey, Seq, Ticket, Token, WatchId};
 use crate::input::{Answer, Ask, Closing, Input};
 use crate::limits::Config;
 use crate::marks::{Mark, mark};
@@ -19,13 +19,14 @@ use crate::mint::Mint;
 use crate::peer::{MemberIx, MeshIx, PeerConn};
 use crate::repeats::Repeats;
 use crate::replay::Replay;
-use crate::rows::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery};
+use crate::rows::{BootRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, WatchRow};
 use crate::schedules::Schedules;
 use crate::time::{Mono, Now};
 use crate::verbs::hook::PendingStatus;
 use crate::verbs::repeat::Doubted;
 use crate::verbs::schedule::Scheduling;
 use crate::verbs::send::Unstored;
+use crate::watching::Fetching;
 use crate::wheel::Wheel;
 
 /// Which of how many shards this is.
@@ -63,6 +64,8 @@ pub(crate) enum Timer {
     Schedules,
     /// The end of patience with a call.
     Call(MeshIx, u32),
+    /// A watch of the session in that slot is to be checked.
+    Watch(u32, WatchId),
 }
 
 /// Who waits for a store operation or query.
@@ -148,6 +151,10 @@ pub struct Shard {
     pub(crate) pending_statuses: VecDeque<PendingStatus>,
     pub(crate) schedules: Schedules,
     pub(crate) waiting: HashMap<Token, Waiting, Hasher>,
+    /// For which watches something is being fetched. Bounded by what those who fetch take.
+    pub(crate) fetching: HashMap<Token, Fetching, Hasher>,
+    /// At boot: watches whose leases are still to come, by where those began.
+    pub(crate) found_watches: BTreeMap<Position, Vec<WatchRow>>,
     pub(crate) shutting_down: bool,
     /// With which resume tokens are made, once it has been given.
     pub(crate) resume_key: Option<ResumeKey>,
@@ -187,7 +194,9 @@ impl Shard {
             cwds: Cwds::default(),
             pending_statuses: VecDeque::new(),
             schedules: Schedules::new(&hasher),
-            waiting: HashMap::with_hasher(hasher),
+            waiting: HashMap::with_hasher(hasher.clone()),
+            fetching: HashMap::with_hasher(hasher),
+            found_watches: BTreeMap::new(),
             shutting_down: false,
             resume_key: None,
             written: booted,
@@ -210,6 +219,7 @@ impl Shard {
             Input::Adopted { conn, hello } => self.adopted(t, conn, hello),
             Input::Stored { token, result } => self.stored(t, token, result),
             Input::Answered { token, result } => self.answered(t, token, result),
+            Input::Fetched { token, result } => self.fetched(t, token, result),
             Input::Boot(row) => self.boot(t, row),
             Input::MeshPut(row) => self.mesh_put(*row),
             Input::MemberPut(row) => self.member_put(t, *row),
@@ -243,6 +253,7 @@ impl Shard {
                 Timer::Relays(mesh) => self.relays_due(t, mesh),
                 Timer::Schedules => self.schedules_due(t),
                 Timer::Call(mesh, number) => self.call_overdue(t, mesh, number),
+                Timer::Watch(slot, id) => self.watch_due(t, slot, id),
             }
         }
     }
@@ -439,6 +450,7 @@ impl Shard {
             BootRow::Stream(row) => self.stream_found(*row),
             BootRow::Topic(row) => self.topic_found(&row),
             BootRow::TopicMember(row) => self.topic_member_found(&row),
+            BootRow::Watch(row) => self.found_watches.entry(row.began).or_default().push(*row),
             BootRow::Presence(row) => self.restore(t, *row),
             BootRow::Subscription(row) => self.subscription_found(&row),
             BootRow::Ended(row) => self.ended_found(t, &row),

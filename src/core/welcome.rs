@@ -149,6 +149,7 @@ impl Shard {
         if let Some(ack) = self.hello_ack(t.now.wall, slot, hello.role, &welcome) {
             t.send(conn, ack);
         }
+        self.tell_watches_again(t, slot);
         self.rewind_mail(t, slot);
         self.drain(t, slot);
         self.resume_calls(t, slot, confirmed.unwrap_or_default());

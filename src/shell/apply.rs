@@ -51,6 +51,7 @@ impl Reactor {
                 self.in_flight += 1;
                 self.store.query(query, token);
             }
+            Effect::Fetch { request, token } => self.shared.fetch(self.index, token, request),
             Effect::Answer { ticket, answer } => self.answer(ticket, answer),
             Effect::Observe(event) => observe::observe(self.counters(), &event),
         }

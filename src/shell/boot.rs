@@ -23,12 +23,13 @@ use super::listen;
 use super::loop_thread::{LoopStart, Rows, run_loop};
 use super::message::Message;
 use super::runtime::Driver;
-use super::shared::{Shared, Sink, lanes};
+use super::shared::{Fetched, Shared, Sink, lanes};
 use crate::admin::{self, AdminServer, AdminSocket};
 use crate::config::ServeConfig;
 use crate::core::ids::{Position, Seq, home_of};
 use crate::core::rows::{BootRow, Restart, StoreOp};
 use crate::store::{BootError, Image, OpenError, Store};
+use crate::watch::{Fetcher, SystemLookup};
 
 /// Forces the epoll driver when set to `epoll`.
 const DRIVER: &str = "HOLDFAST_DRIVER";
@@ -160,6 +161,11 @@ impl Server {
             notify,
         };
         server.clerk = Some(clerk::start(server.control(), server.notify.clone())?);
+        let (lookup, clock) = (Arc::<SystemLookup>::default(), server.shared.clock);
+        let fetched = Arc::new(Fetched(Arc::clone(&server.shared.lanes)));
+        let private = config.watch_allow_private;
+        let fetcher = Fetcher::start(lookup, private, move || clock.mono(), fetched)?;
+        server.shared.employ_fetcher(fetcher);
         let clones = listeners.iter().map(std::net::TcpListener::try_clone);
         let clones = clones.collect::<Result<Vec<_>, _>>()?;
         let rows = server.start_loops(&config, first_seq, listeners)?;
@@ -318,6 +324,7 @@ impl Server {
         }
         // A start that failed says why, and nothing else.
         let served = self.admin.take().is_some();
+        self.shared.dismiss_fetcher();
         self.shared.dismiss_clerk();
         if let Some(clerk) = self.clerk.take() {
             clerk.join().ok();
@@ -388,6 +395,7 @@ fn partition(rows: Vec<BootRow>, shards: usize) -> Vec<Vec<BootRow>> {
             BootRow::Stream(row) => &row.mesh_id,
             BootRow::Topic(row) => &row.mesh_id,
             BootRow::TopicMember(row) => &row.mesh_id,
+            BootRow::Watch(row) => &row.mesh_id,
             BootRow::Presence(row) => &row.mesh_id,
             BootRow::Subscription(row) => &row.mesh_id,
             BootRow::Ended(row) => &row.mesh_id,

@@ -11,6 +11,7 @@ pub(super) mod join;
 mod members;
 pub(super) mod reply;
 mod routes;
+mod trial;
 mod webhook;
 
 use std::os::fd::OwnedFd;

@@ -109,6 +109,7 @@ async fn run(start: LoopStart) -> io::Result<()> {
                 }
                 Message::Drained => over = true,
                 Message::Stored(_)
+                | Message::Fetched { .. }
                 | Message::Handoff(_)
                 | Message::Ask { .. }
                 | Message::Answer { .. }

@@ -4,8 +4,10 @@ use std::sync::mpsc::Sender;
 
 use super::handoff::Parcel;
 use super::http::reply::Reply;
+use crate::core::ids::Token;
 use crate::core::input::{Answer, Ask};
 use crate::core::rows::{MemberRow, MeshRow};
+use crate::core::watch::FetchFailure;
 use crate::store::Completion;
 
 /// One message to a loop. *Offered* ones may be refused by a full lane, *delivered* ones not.
@@ -15,6 +17,14 @@ pub(super) enum Message {
     /// Results of the store. Delivered: their number is bounded by the store's own queue, and a
     /// lost one would leave a client waiting for ever.
     Stored(Vec<Completion>),
+    /// A document was fetched for this loop, or could not be. Delivered: one for each fetch, whose
+    /// number is bounded by the core, and a lost one would end a watch.
+    Fetched {
+        /// The shard's own name of it.
+        token: Token,
+        /// What.
+        result: Result<String, FetchFailure>,
+    },
     /// A socket whose mesh lives here. Offered; refused, the parcel is dropped, which closes the
     /// socket: its client reconnects after its backoff. Counted.
     Handoff(Box<Parcel>),

@@ -169,6 +169,11 @@ const PRESENCE: &[Family] = &[
         By("result", |c| &c.resumed),
     ),
     Family(
+        "holdfast_watch_checks_total",
+        "Checks of URL watches: what they found, or why they found nothing.",
+        By("result", |c| &c.watched),
+    ),
+    Family(
         "holdfast_conflicts_total",
         "Newcomers refused because the incumbent still answers.",
         Source::Count(|c| &c.conflicts),

@@ -69,6 +69,7 @@ pub(super) struct Counters {
     pub(super) truncated: Count,
     pub(super) send_repeated: Count,
     pub(super) resumed: Labelled,
+    pub(super) watched: Labelled,
     pub(super) store_refused: Count,
     pub(super) violations: Labelled,
     pub(super) slow_consumers: Count,
@@ -142,6 +143,7 @@ pub(super) fn observe(counters: &Counters, event: &Event) {
             counters.store_refused.add(1);
             tracing::warn!("the store refused an operation nobody waited for");
         }
+        Event::Watched { result } => counters.watched.add(result, 1),
         // Counted where the request came in, whatever became of it.
         Event::Hook => tracing::trace!("status hook applied"),
     }

@@ -27,7 +27,7 @@ use crate::core::effect::Effects;
 use crate::core::ids::ConnId;
 use crate::core::input::{Closing, Input};
 use crate::core::shard::Shard;
-use crate::core::time::{Mono, Now};
+use crate::core::time::{Mono, Now, Wall};
 use crate::core::wheel::Wheel;
 use crate::store::{Completion, StoreClient};
 
@@ -199,6 +199,7 @@ impl Reactor {
                     self.stored(completion);
                 }
             }
+            Message::Fetched { token, result } => self.drive(Input::Fetched { token, result }),
             Message::Handoff(parcel) => {
                 if self.drain.is_none() {
                     self.adopt(*parcel);
@@ -278,6 +279,11 @@ impl Loop {
     /// This moment.
     pub(super) fn mono(&self) -> Mono {
         self.clock.mono()
+    }
+
+    /// The same on the clock for people.
+    pub(super) fn wall(&self) -> Wall {
+        self.clock.now().wall
     }
 
     /// Runs `work`, then writes what it queued, and sees to the timer.

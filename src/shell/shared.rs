@@ -19,8 +19,11 @@ use super::message::Message;
 use super::observe::Counters;
 use super::runtime::Driver;
 use crate::config::ServeConfig;
+use crate::core::ids::Token;
 use crate::core::time::{Millis, Mono};
+use crate::core::watch::{FetchFailure, FetchRequest};
 use crate::store::{Completion, CompletionSink, Health, Store};
+use crate::watch::{FetchSink, Fetcher};
 
 /// See the module.
 pub(super) struct Shared {
@@ -40,6 +43,8 @@ pub(super) struct Shared {
     clerk: RwLock<Option<SyncSender<Order>>>,
     /// Who may change what over HTTP.
     pub(super) access: Access,
+    /// The way to those who fetch documents, while there are any.
+    fetcher: RwLock<Option<Fetcher>>,
     /// By the hash of a key, which strangers make as long as they like.
     hooks: Mutex<Limiter<u64>>,
     hasher: RandomState,
@@ -69,6 +74,7 @@ impl Shared {
             source_limit: (config.source_burst, config.source_rate),
             store: RwLock::new(Some(store)),
             clerk: RwLock::new(None),
+            fetcher: RwLock::new(None),
             hooks: Mutex::new(Limiter::new(HOOK_BURST, HOOK_PER_MINUTE)),
             hasher: RandomState::new(),
             pauses: Mutex::new(Pace::new(ACCEPT_WARNING)),
@@ -141,6 +147,27 @@ impl Shared {
         sent.is_some_and(|sent| sent.is_ok())
     }
 
+    /// From now on documents can be fetched.
+    pub(super) fn employ_fetcher(&self, new: Fetcher) {
+        let mut fetcher = self.fetcher.write().unwrap_or_else(PoisonError::into_inner);
+        *fetcher = Some(new);
+    }
+
+    /// Nothing is fetched any more; the loops have ended. Threads that wait for a server are not
+    /// waited for: they end with their request.
+    pub(super) fn dismiss_fetcher(&self) {
+        let mut fetcher = self.fetcher.write().unwrap_or_else(PoisonError::into_inner);
+        fetcher.take();
+    }
+
+    /// Has a document fetched for that loop.
+    pub(super) fn fetch(&self, index: u16, token: Token, request: Box<FetchRequest>) {
+        let fetcher = self.fetcher.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fetcher) = &*fetcher {
+            fetcher.fetch(index, token, request);
+        }
+    }
+
     /// Takes a token of a status hook's bucket.
     pub(super) fn hook_allowed(&self, key: &str, now: Mono) -> bool {
         let key = self.hasher.hash_one(key);
@@ -159,6 +186,18 @@ pub(super) fn lanes(count: u16) -> std::io::Result<Arc<[Lane<Message>]>> {
     (0..count.max(1))
         .map(|_| Lane::new(LANE_MESSAGES_MAX))
         .collect()
+}
+
+/// Brings fetched documents to the loops.
+pub(super) struct Fetched(pub(super) Arc<[Lane<Message>]>);
+
+impl FetchSink for Fetched {
+    fn fetched(&self, shard: u16, token: Token, result: Result<String, FetchFailure>) {
+        if let Some(lane) = self.0.get(usize::from(shard)) {
+            // Refused only by a loop that has ended: nobody waits there any more.
+            lane.deliver(Message::Fetched { token, result }).ok();
+        }
+    }
 }
 
 /// Brings the store's results to the loops, and its end to whoever waits for notices.

@@ -8,14 +8,14 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use super::audit::Chains;
 use super::merge::Merged;
 use super::{encode, sharing, topics};
-use crate::core::ids::{Position, PubKey, Seq};
-use crate::core::rows::{
-    MessageRow, Origin, PeerStateRow, PresenceRow, Restart, StoreAnswer, StoreOp, StoreQuery, Told,
-};
+use crate::core::ids::{PubKey, Seq};
+use crate::core::rows::{MessageRow, Origin, PeerStateRow, StoreAnswer, StoreOp, StoreQuery};
 use crate::core::time::Wall;
 
+mod presences;
 mod schedules;
 mod servers;
+mod watches;
 
 /// Carries out one operation inside the current transaction. Returns by how much the number of
 /// undelivered rows changed.
@@ -27,63 +27,59 @@ pub(super) fn apply(
     #[cfg(test)]
     super::tests::panic_if_told(op);
     match op {
-        StoreOp::PresencePut(row) => presence_put(conn, row).map(|()| 0),
-        StoreOp::PresenceGrace { began, until, last_ping_at, cursor, heard, known, .. } => conn
-            .prepare_cached(
-                "UPDATE presence SET lease_until = ?2, last_ping_at = ?3, cursor_pos = ?4,
-                    heard_pos = ?5, known_pos = ?6,
-                    lease_boot = (SELECT coalesce(max(id), 0) FROM boot)
-                 WHERE began_pos = ?1",
-            )?
-            .execute(params![
-                encode::position(*began)?,
-                until.0,
-                last_ping_at.0,
-                encode::position(*cursor)?,
-                encode::position(*heard)?,
-                encode::position(*known)?
-            ])
-            .map(|_| 0),
-        StoreOp::PresenceCursor { began, cursor, .. } => conn
-            .prepare_cached("UPDATE presence SET cursor_pos = ?2 WHERE began_pos = ?1")?
-            .execute(params![encode::position(*began)?, encode::position(*cursor)?])
-            .map(|_| 0),
-        StoreOp::PresenceEnd { began, at, ended, .. } => {
-            presence_end(conn, *began, (*at, *ended)).map(|()| 0)
+        StoreOp::PresencePut(row) => presences::put(conn, row).map(|()| 0),
+        StoreOp::PresenceGrace {
+            began,
+            until,
+            last_ping_at,
+            cursor,
+            heard,
+            known,
+            ..
+        } => {
+            let read = [*cursor, *heard, *known];
+            presences::grace(conn, *began, (*until, *last_ping_at), read).map(|()| 0)
         }
+        StoreOp::PresenceCursor { began, cursor, .. } => {
+            presences::cursor(conn, *began, *cursor).map(|()| 0)
+        }
+        StoreOp::PresenceEnd {
+            began, at, ended, ..
+        } => presences::end(conn, *began, (*at, *ended)).map(|()| 0),
         StoreOp::StateSet { row, audit } => {
             sharing::state_set(conn, chains, (row, audit)).map(|()| 0)
         }
         StoreOp::StreamCreate(row) => sharing::stream_create(conn, row).map(|()| 0),
-        StoreOp::Subscribed { began, stream, subscribed, .. } => {
-            sharing::subscribed(conn, *began, (stream, *subscribed)).map(|()| 0)
+        StoreOp::Subscribed {
+            began,
+            stream,
+            subscribed,
+            ..
+        } => sharing::subscribed(conn, *began, (stream, *subscribed)).map(|()| 0),
+        StoreOp::PresenceTold { began, told, .. } => {
+            presences::told(conn, *began, *told).map(|()| 0)
         }
-        StoreOp::PresenceTold { began, told, .. } => presence_told(conn, *began, *told).map(|()| 0),
-        StoreOp::Restarted(start) => restarted(conn, start).map(|()| 0),
+        StoreOp::Restarted(start) => presences::restarted(conn, start).map(|()| 0),
         StoreOp::PeerStatePut(row) => peer_state_put(conn, row).map(|()| 0),
-        StoreOp::MessageInsert(row) => {
-            // If the row is refused, nothing is audited; an audit entry has nothing to be refused.
-            let delivered = row.delivered_at.or_else(|| merged.at(row.seq));
-            message_insert(conn, row, delivered).inspect_err(|_| merged.refused(row.seq))?;
-            chains.append_sent(conn, row)?;
-            Ok(i64::from(delivered.is_none()))
-        }
+        StoreOp::MessageInsert(row) => message_sent(conn, (chains, merged), row),
         StoreOp::MessageDelivered { seq, .. } if merged.at(*seq).is_some() => Ok(0),
-        StoreOp::MessageDelivered { seq, at } => conn
-            .prepare_cached(
-                "UPDATE message_queue SET delivered_at = ?2 WHERE seq = ?1 AND delivered_at IS NULL",
-            )?
-            .execute(params![encode::rowid(*seq)?, at.0])
-            .map(fewer),
-        StoreOp::MessageAcked { mesh_id, seq, client_message_id, keys, at } => {
-            let acked = Acked { mesh_id, keys, at: *at };
+        StoreOp::MessageDelivered { seq, at } => message_delivered(conn, *seq, *at),
+        StoreOp::MessageAcked {
+            mesh_id,
+            seq,
+            client_message_id,
+            keys,
+            at,
+        } => {
+            let acked = Acked {
+                mesh_id,
+                keys,
+                at: *at,
+            };
             message_acked(conn, &acked, *seq, client_message_id.as_deref())
         }
         StoreOp::Audit(row) => chains.append(conn, row).map(|()| 0),
-        StoreOp::MemberRevoked { id, at } => conn
-            .prepare_cached("UPDATE member SET revoked_at = ?2 WHERE id = ?1")?
-            .execute(params![id, at.map(|at| at.0)])
-            .map(|_| 0),
+        StoreOp::MemberRevoked { id, at } => member_revoked(conn, id, *at).map(|()| 0),
         StoreOp::SchedulePut(row) => schedules::put(conn, row).map(|()| 0),
         StoreOp::ScheduleCancelled { id } => schedules::delete(conn, id).map(|()| 0),
         StoreOp::ScheduleFired { id, sent, next } => {
@@ -94,135 +90,19 @@ pub(super) fn apply(
             servers::delete(conn, mesh_id, name).map(|()| 0)
         }
         StoreOp::Topic(change) => topics::change(conn, change).map(|()| 0),
+        StoreOp::WatchPut(row) => watches::put(conn, row).map(|()| 0),
+        StoreOp::WatchRemoved { began, id } => watches::delete(conn, *began, *id).map(|()| 0),
     }
 }
 
-/// The subscriptions of a lease end with it.
-fn presence_end(
-    conn: &Connection,
-    began: Position,
-    (at, ended): (Wall, Position),
-) -> rusqlite::Result<()> {
-    conn.prepare_cached(
-        "UPDATE presence SET disconnected_at = ?2, ended_pos = ?3
-         WHERE began_pos = ?1 AND disconnected_at IS NULL",
-    )?
-    .execute(params![
-        encode::position(began)?,
-        at.0,
-        encode::position(ended)?
-    ])?;
-    sharing::unsubscribe_all(conn, began)
-}
-
-fn presence_told(conn: &Connection, began: Position, told: Told) -> rusqlite::Result<()> {
-    let (sql, at) = match told {
-        Told::Join(at) => (
-            "UPDATE presence SET joined_pos = ?2 WHERE began_pos = ?1",
-            at,
-        ),
-        Told::Leave(at) => ("UPDATE presence SET left_pos = ?2 WHERE began_pos = ?1", at),
-    };
-    conn.prepare_cached(sql)?
-        .execute(params![encode::position(began)?, encode::position(at)?])
+fn member_revoked(conn: &Connection, id: &str, at: Option<Wall>) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE member SET revoked_at = ?2 WHERE id = ?1")?
+        .execute(params![id, at.map(|at| at.0)])
         .map(drop)
-}
-
-/// What this start grants goes into its own row. Nothing if there is none: a store that was never
-/// booted.
-fn restarted(conn: &Connection, start: &Restart) -> rusqlite::Result<()> {
-    conn.prepare_cached(
-        "UPDATE boot SET restored_at = ?1, grace = ?2, max_grace = ?3, restart_grace = ?4,
-            heard_pos = ?5 WHERE id = (SELECT max(id) FROM boot)",
-    )?
-    .execute(params![
-        start.at.0,
-        encode::millis(start.grace),
-        encode::millis(start.max_grace),
-        encode::millis(start.restart_grace),
-        encode::position(start.heard)?,
-    ])
-    .map(drop)
 }
 
 fn fewer(rows: usize) -> i64 {
     i64::try_from(rows).map_or(0, |rows| -rows)
-}
-
-/// A presence that is put is present: whatever end was noted is lifted, by a statement of its own,
-/// since one that could set `disconnected_at` would write its index each time. What refers to
-/// other tables is looked up there only when the row is made.
-fn presence_put(conn: &Connection, row: &PresenceRow) -> rusqlite::Result<()> {
-    conn.prepare_cached(
-        "INSERT INTO presence (began_pos, id, mesh_id, member_id, session_id, session_pubkey, role,
-            display_name, pid, cwd, hostname, peer_type, channel, model, status, status_source,
-            status_updated_at, summary, groups, visible, profile, connected_at, last_ping_at,
-            lease_until, generation, attested_until, boot_epochs, boot, lease_boot, grace,
-            joined_pos, shown_pos, cursor_pos, heard_pos, known_pos)
-         VALUES (:began, :id, :mesh_id, :member_id, :session_id, :session_pubkey, :role,
-            :display_name, :pid, :cwd, :hostname, :peer_type, :channel, :model, :status,
-            :status_source, :status_at, :summary, :groups, :visible, :profile, :connected_at,
-            :last_ping_at, :lease_until, :generation, :attested_until, :boot_epochs,
-            (SELECT coalesce(max(id), 0) FROM boot), (SELECT coalesce(max(id), 0) FROM boot),
-            :grace, :joined, :shown, :cursor, :heard, :known)
-         ON CONFLICT (began_pos) DO UPDATE SET
-            session_id = excluded.session_id, session_pubkey = excluded.session_pubkey,
-            role = excluded.role, display_name = excluded.display_name, pid = excluded.pid,
-            cwd = excluded.cwd, hostname = excluded.hostname, peer_type = excluded.peer_type,
-            channel = excluded.channel, model = excluded.model, status = excluded.status,
-            status_source = excluded.status_source,
-            status_updated_at = excluded.status_updated_at, summary = excluded.summary,
-            groups = excluded.groups, visible = excluded.visible, profile = excluded.profile,
-            connected_at = excluded.connected_at, last_ping_at = excluded.last_ping_at,
-            lease_until = excluded.lease_until, generation = excluded.generation,
-            attested_until = excluded.attested_until, boot_epochs = excluded.boot_epochs,
-            boot = excluded.boot, lease_boot = excluded.lease_boot, grace = excluded.grace,
-            joined_pos = excluded.joined_pos, shown_pos = excluded.shown_pos,
-            cursor_pos = excluded.cursor_pos, heard_pos = excluded.heard_pos,
-            known_pos = excluded.known_pos, ended_pos = NULL, left_pos = NULL",
-    )?
-    // In the order of the names above: to look them up by name took a quarter of the statement.
-    .execute(params![
-        encode::position(row.began)?,
-        row.id,
-        row.mesh_id,
-        row.member_id,
-        row.session_id,
-        row.session_pubkey.map(|key| key.to_string()),
-        row.role.name(),
-        row.display_name,
-        row.pid,
-        row.cwd,
-        row.hostname,
-        row.peer_type,
-        row.channel,
-        row.model,
-        row.status.name(),
-        row.status_source.name(),
-        row.status_at.0,
-        row.summary,
-        encode::json(&row.groups)?,
-        row.visible,
-        row.profile,
-        row.connected_at.0,
-        row.last_ping_at.0,
-        row.lease_until.map(|until| until.0),
-        row.generation,
-        row.attested_until.map(|until| until.0),
-        row.boot_epochs,
-        row.grace.map(encode::millis),
-        row.joined.map(encode::position).transpose()?,
-        row.shown.map(encode::position).transpose()?,
-        encode::position(row.cursor)?,
-        encode::position(row.heard)?,
-        encode::position(row.known)?,
-    ])?;
-    conn.prepare_cached(
-        "UPDATE presence SET disconnected_at = NULL
-         WHERE began_pos = ?1 AND disconnected_at IS NOT NULL",
-    )?
-    .execute([encode::position(row.began)?])
-    .map(drop)
 }
 
 fn peer_state_put(conn: &Connection, row: &PeerStateRow) -> rusqlite::Result<()> {
@@ -289,6 +169,26 @@ fn message_insert(
         Some(post) => topics::post(conn, row, post),
         None => Ok(()),
     }
+}
+
+/// If the row is refused, nothing is audited; an audit entry has nothing to be refused.
+fn message_sent(
+    conn: &Connection,
+    (chains, merged): (&mut Chains, &mut Merged),
+    row: &MessageRow,
+) -> rusqlite::Result<i64> {
+    let delivered = row.delivered_at.or_else(|| merged.at(row.seq));
+    message_insert(conn, row, delivered).inspect_err(|_| merged.refused(row.seq))?;
+    chains.append_sent(conn, row)?;
+    Ok(i64::from(delivered.is_none()))
+}
+
+fn message_delivered(conn: &Connection, seq: Seq, at: Wall) -> rusqlite::Result<i64> {
+    conn.prepare_cached(
+        "UPDATE message_queue SET delivered_at = ?2 WHERE seq = ?1 AND delivered_at IS NULL",
+    )?
+    .execute(params![encode::rowid(seq)?, at.0])
+    .map(fewer)
 }
 
 struct Acked<'a> {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::Completion;
 use super::gauges::LESSER_CHORES_MAX;
 use super::queue::{Item, Lane};
+use crate::core::ids::{Position, WatchId};
 use crate::core::rows::{StoreFailure, StoreOp, Told, TopicChange};
 
 /// Kept items of one lane beyond which superseded ones are looked for.
@@ -23,7 +24,7 @@ pub(super) fn compact_again_at(kept: usize) -> usize {
 ///
 /// - An awaited message is refused, and one to be scheduled: whoever asked is told, so nothing of it
 ///   remains.
-/// - An awaited operation on a presence, a member, saved state, a topic, a confirmation or the audit
+/// - An awaited operation on a presence, a watch, a member, saved state, a topic, a confirmation or the audit
 ///   chain
 ///   is answered with the failure, since it is not durable now, and kept all the same: it is in
 ///   effect already.
@@ -74,6 +75,8 @@ pub(super) fn in_effect(op: &StoreOp) -> bool {
         | StoreOp::ServerPut(_)
         | StoreOp::ServerRemoved { .. }
         | StoreOp::Topic(_)
+        | StoreOp::WatchPut(_)
+        | StoreOp::WatchRemoved { .. }
         | StoreOp::Audit(_) => true,
         StoreOp::MessageInsert(_) | StoreOp::SchedulePut(_) => false,
     }
@@ -111,6 +114,10 @@ struct Later {
     moved: HashSet<String>,
     /// MCP servers that are written whole, or removed.
     servers: HashSet<(String, String)>,
+    /// Leases that end.
+    ended: HashSet<Position>,
+    /// Watches that are written whole, or given up.
+    watched: HashSet<(Position, WatchId)>,
     /// Members whose state is saved.
     saved: HashSet<(String, String)>,
     /// Keys of shared state that are set, by mesh. What is void takes its audit entry along.
@@ -142,7 +149,8 @@ impl Later {
             StoreOp::PresenceGrace { id, .. } => {
                 self.put.contains(id) || !self.left.insert(id.clone())
             }
-            StoreOp::PresenceEnd { id, .. } => {
+            StoreOp::PresenceEnd { began, id, .. } => {
+                self.ended.insert(*began);
                 self.left.insert(id.clone());
                 self.put.contains(id)
             }
@@ -152,6 +160,14 @@ impl Later {
             }
             StoreOp::PresenceCursor { id, .. } => {
                 self.put.contains(id) || self.left.contains(id) || !self.moved.insert(id.clone())
+            }
+            StoreOp::WatchPut(row) => {
+                self.ended.contains(&row.began) || !self.watched.insert((row.began, row.id))
+            }
+            // The row may be on disk already.
+            StoreOp::WatchRemoved { began, id } => {
+                self.watched.insert((*began, *id));
+                false
             }
             StoreOp::PeerStatePut(row) => !self
                 .saved

@@ -30,7 +30,7 @@ const BATCH: usize = 256;
 
 /// Takes the rows as they are read, in the order in which to give them to their home shards: the
 /// key of resume tokens, meshes, members, peer states, shared state, streams, topics and who is in
-/// them, presences with their subscriptions, ended presences, MCP servers, logs, sends, mailboxes,
+/// them, watches, presences with their subscriptions, ended presences, MCP servers, logs, sends, mailboxes,
 /// scheduled messages. A presence is as the starts since it was written have left it, and its
 /// `boot_epochs` count this boot already.
 pub(super) type Deliver<'a> = &'a mut (dyn FnMut(Vec<BootRow>) + 'a);
@@ -85,21 +85,7 @@ pub(super) fn read(
     reading.read(&tx, "peer_state", encode::PEER_STATE, "TRUE", |row| {
         encode::peer_state(row).map(|row| Some(BootRow::PeerState(row)))
     })?;
-    let by_key = "TRUE ORDER BY mesh_id, key";
-    reading.read(&tx, "state", sharing::STATE, by_key, |row| {
-        sharing::state(row).map(|row| Some(BootRow::State(Box::new(row))))
-    })?;
-    let oldest_first = "TRUE ORDER BY created_at, rowid";
-    reading.read(&tx, "stream", sharing::STREAM, oldest_first, |row| {
-        sharing::stream(row).map(|row| Some(BootRow::Stream(Box::new(row))))
-    })?;
-    let ordered = "TRUE ORDER BY number";
-    reading.read(&tx, "topic", topics::TOPIC, ordered, |row| {
-        topics::topic(row).map(|row| Some(BootRow::Topic(Box::new(row))))
-    })?;
-    reading.read(&tx, "topic_member", topics::MEMBER, "TRUE", |row| {
-        topics::member(row).map(|row| Some(BootRow::TopicMember(Box::new(row))))
-    })?;
+    reading.read_shared(&tx)?;
     let (presences, meshes) = reading.read_presences(&tx, boot)?;
     reading.read_ended(&tx)?;
     reading.read(&tx, "mcp_server", encode::SERVER, "TRUE", |row| {
@@ -256,6 +242,30 @@ impl<'a> Reading<'a> {
     fn end(self) -> Image {
         (self.deliver)(self.batch);
         self.image
+    }
+
+    /// What meshes share, and the watches of those present.
+    fn read_shared(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let by_key = "TRUE ORDER BY mesh_id, key";
+        self.read(conn, "state", sharing::STATE, by_key, |row| {
+            sharing::state(row).map(|row| Some(BootRow::State(Box::new(row))))
+        })?;
+        let oldest_first = "TRUE ORDER BY created_at, rowid";
+        self.read(conn, "stream", sharing::STREAM, oldest_first, |row| {
+            sharing::stream(row).map(|row| Some(BootRow::Stream(Box::new(row))))
+        })?;
+        let ordered = "TRUE ORDER BY number";
+        self.read(conn, "topic", topics::TOPIC, ordered, |row| {
+            topics::topic(row).map(|row| Some(BootRow::Topic(Box::new(row))))
+        })?;
+        self.read(conn, "topic_member", topics::MEMBER, "TRUE", |row| {
+            topics::member(row).map(|row| Some(BootRow::TopicMember(Box::new(row))))
+        })?;
+        let present = "began_pos IN (SELECT began_pos FROM presence WHERE disconnected_at IS NULL)";
+        self.read(conn, "watch", encode::WATCH, present, |row| {
+            encode::watch(row).map(|row| Some(BootRow::Watch(Box::new(row))))
+        })?;
+        Ok(())
     }
 
     /// Everybody present; gives how many, and the meshes they are in: only they have a log.

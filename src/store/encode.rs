@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use rusqlite::types::{FromSql, Type};
 use rusqlite::{Error, Row};
 
-use crate::core::ids::{Position, PubKey, Seq};
+use crate::core::ids::{Position, PubKey, Seq, WatchId};
 use crate::core::mint::MessageId;
 use crate::core::rows::{
-    EndedRow, Group, MemberRow, MeshRow, MessageRow, Origin, PeerRole, PeerStateRow, PresenceRow,
-    Priority, Restart, ScheduleRow, ServerRow, Stats, Status, StatusSource,
+    EndedRow, Group, MemberRow, MeshRow, MessageRow, NotifyOn, Origin, PeerRole, PeerStateRow,
+    PresenceRow, Priority, Restart, ScheduleRow, ServerRow, Stats, Status, StatusSource, WatchMode,
+    WatchRow,
 };
 use crate::core::time::{Millis, Wall};
 
@@ -354,6 +355,28 @@ pub(super) fn schedule(row: &Row<'_>) -> rusqlite::Result<ScheduleRow> {
         cron: fields.next()?,
         reminder: fields.next()?,
         fired_count: fields.next()?,
+        created_at: fields.wall()?,
+    })
+}
+
+/// Columns of [`watch`].
+pub(super) const WATCH: &str = "began_pos, id, mesh_id, url, mode, extract, interval, notify_on, \
+     headers, label, value, created_at";
+
+pub(super) fn watch(row: &Row<'_>) -> rusqlite::Result<WatchRow> {
+    let fields = &mut Fields::of(row);
+    Ok(WatchRow {
+        began: fields.position()?,
+        id: fields.parsed(WatchId::parse)?,
+        mesh_id: fields.next()?,
+        url: fields.next()?,
+        mode: fields.parsed(WatchMode::parse)?,
+        extract: fields.next()?,
+        interval: fields.count().map(Millis)?,
+        notify_on: fields.parsed(NotifyOn::parse)?,
+        headers: fields.parsed(|json| serde_json::from_str(json).ok())?,
+        label: fields.next()?,
+        value: fields.next()?,
         created_at: fields.wall()?,
     })
 }

@@ -45,6 +45,8 @@ impl Merged {
                 | StoreOp::StreamCreate(_)
                 | StoreOp::Subscribed { .. }
                 | StoreOp::Audit(_)
+                | StoreOp::WatchPut(_)
+                | StoreOp::WatchRemoved { .. }
                 | StoreOp::SchedulePut(_)
                 | StoreOp::ScheduleCancelled { .. }
                 | StoreOp::ScheduleFired { .. }

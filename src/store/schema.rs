@@ -26,6 +26,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     super::records::V10,
     V11,
     super::topics::V12,
+    V13,
 ];
 
 /// Notes on the choices:
@@ -380,6 +381,25 @@ CREATE TABLE mcp_server (
     told_at INTEGER NOT NULL,
     PRIMARY KEY (mesh_id, name)
 ) STRICT;
+";
+
+/// A watch is found by its lease, with which it goes. `value` is what its owner knows of.
+const V13: &str = "
+CREATE TABLE watch (
+    began_pos INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    mesh_id TEXT NOT NULL,
+    url TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    extract TEXT,
+    interval INTEGER NOT NULL,
+    notify_on TEXT NOT NULL,
+    headers TEXT NOT NULL,
+    label TEXT,
+    value TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (began_pos, id)
+) STRICT, WITHOUT ROWID;
 ";
 
 fn known() -> i64 {

@@ -40,6 +40,7 @@ mod sharing;
 mod sweeping;
 mod topics;
 mod upgrading;
+mod watches;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);

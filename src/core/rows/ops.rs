@@ -3,10 +3,10 @@
 use super::{
     AuditRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
     PresenceRow, RecordAnswer, RecordQuery, Restart, ScheduleRow, SentRow, ServerRow, StateRow,
-    StreamRow, SubscriptionRow, TopicChange, TopicMemberRow, TopicRow,
+    StreamRow, SubscriptionRow, TopicChange, TopicMemberRow, TopicRow, WatchRow,
 };
 use crate::identity::ResumeKey;
-use crate::ids::{Position, PubKey, Seq};
+use crate::ids::{Position, PubKey, Seq, WatchId};
 use crate::time::Wall;
 
 /// What others were told of a presence, and where.
@@ -37,6 +37,8 @@ pub enum BootRow {
     Topic(Box<TopicRow>),
     /// That a member given before is in a topic given before.
     TopicMember(Box<TopicMemberRow>),
+    /// A watch of a presence that follows.
+    Watch(Box<WatchRow>),
     /// A presence not disconnected: becomes a lease in grace.
     Presence(Box<PresenceRow>),
     /// What the presence given last is subscribed to.
@@ -91,7 +93,8 @@ pub enum StoreOp {
         /// See [`PresenceRow::cursor`].
         cursor: Position,
     },
-    /// The lease ended: `disconnected_at` of its row, if not set, and its subscriptions.
+    /// The lease ended: `disconnected_at` of its row, if not set. Its subscriptions and watches end
+    /// with it.
     PresenceEnd {
         /// See [`PresenceRow::began`].
         began: Position,
@@ -198,6 +201,15 @@ pub enum StoreOp {
     },
     /// Topics, or who is in them, changed.
     Topic(Box<TopicChange>),
+    /// Insert or replace a watch of a lease.
+    WatchPut(Box<WatchRow>),
+    /// A watch was given up.
+    WatchRemoved {
+        /// Where the lease of its owner began.
+        began: Position,
+        /// Which of its watches.
+        id: WatchId,
+    },
 }
 
 /// A question only the disk can answer.

@@ -21,6 +21,7 @@ mod sharing;
 mod streaming;
 mod ticking;
 mod topics;
+mod watches;
 
 use serde_json::{Value, json};
 

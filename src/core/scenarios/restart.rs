@@ -20,6 +20,9 @@ impl World {
         let mut after = Self::started(self.now, Seq(self.first_seq.0 + (1 << 28)));
         after.find_topics(self.written());
         let mut gone = Vec::new();
+        for row in self.watch_rows() {
+            after.input(Input::Boot(BootRow::Watch(Box::new(row))));
+        }
         for mut stored in self.presences().into_values() {
             change(&mut stored.row);
             match stored.end {
@@ -105,7 +108,7 @@ impl World {
     }
 
     /// Everything on disk.
-    fn written(&self) -> impl Iterator<Item = &StoreOp> {
+    pub(super) fn written(&self) -> impl Iterator<Item = &StoreOp> {
         self.past.iter().chain(self.persisted().map(|(op, _)| op))
     }
 

@@ -34,6 +34,7 @@ mod state;
 mod status;
 mod streams;
 mod topics;
+mod watches;
 
 /// One request of an attached session.
 pub(crate) struct Request<'a> {
@@ -267,6 +268,9 @@ impl Shard {
             }
             "mcp_register" | "mcp_unregister" | "mcp_list" | "mcp_call" | "mcp_call_response"
             | "mcp_catalog" => self.mcp_request(t, request, kind),
+            "watch" => self.watch(t, request),
+            "unwatch" => self.unwatch(t, request),
+            "watch_list" => self.watch_list(t, request),
             _ => return None,
         })
     }

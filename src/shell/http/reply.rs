@@ -46,6 +46,22 @@ impl Reply {
         }
     }
 
+    /// A page for people.
+    pub(in crate::shell) fn html(body: String) -> Self {
+        Self {
+            status: 200,
+            content_type: "text/html; charset=utf-8",
+            body: body.into(),
+            extra: None,
+        }
+    }
+
+    /// What it says.
+    #[cfg(test)]
+    pub(in crate::shell) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// JSON.
     pub(in crate::shell) fn json(status: u16, body: &impl Serialize) -> Self {
         // Our own values always serialise.

@@ -10,7 +10,7 @@ use super::head::Request;
 use super::join;
 use super::members;
 use super::reply::Reply;
-use super::webhook;
+use super::{trial, webhook};
 use crate::core::input::{Answer, Ask, Gauges};
 use crate::shell::ask::ask_all;
 use crate::shell::hook::{self, Outcome};
@@ -45,6 +45,9 @@ pub(super) enum Route {
     Members(Box<members::Asked>),
     /// Something that is not here, with the error and what is missing.
     Absent(&'static str, &'static str),
+    TestClock,
+    TestFlip,
+    TestHtml,
     Unknown,
 }
 
@@ -58,6 +61,9 @@ impl Route {
             | Self::Health
             | Self::Ready
             | Self::Metrics
+            | Self::TestClock
+            | Self::TestFlip
+            | Self::TestHtml
             | Self::Absent(..)
             | Self::Unknown => false,
         }
@@ -73,6 +79,9 @@ pub(super) fn find(request: &Request) -> Route {
         (&Method::GET, "/metrics") => Route::Metrics,
         (&Method::POST, "/hook/set-status") => Route::Hook,
         (&Method::POST, "/join") => Route::Join,
+        (&Method::GET, "/test/clock") => Route::TestClock,
+        (&Method::GET, "/test/flip") => Route::TestFlip,
+        (&Method::GET, "/test/html") => Route::TestHtml,
         (&Method::POST, target) => webhook::target(target).unwrap_or_else(|| other(request)),
         _ => other(request),
     }
@@ -150,6 +159,9 @@ pub(super) async fn answer(lp: &Rc<Loop>, route: Route, body: &[u8]) -> Reply {
         Route::Post { mesh_id, secret } => webhook::serve(lp, mesh_id, secret, body).await,
         Route::Members(asked) => members::serve(lp, asked, body).await,
         Route::Absent(error, detail) => absent::reply((error, detail)),
+        Route::TestClock => trial::clock(lp.wall()),
+        Route::TestFlip => trial::flip(lp.wall()),
+        Route::TestHtml => trial::html(lp.wall()),
         Route::Unknown => Reply::text(404, "not found"),
     }
 }

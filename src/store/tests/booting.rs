@@ -22,6 +22,7 @@ fn kinds(rows: &[BootRow]) -> String {
             BootRow::Stream(_) => 't',
             BootRow::Topic(_) => 'o',
             BootRow::TopicMember(_) => 'i',
+            BootRow::Watch(_) => 'w',
             BootRow::Presence(_) => 'p',
             BootRow::Subscription(_) => 'u',
             BootRow::Ended(_) => 'e',

@@ -8,7 +8,6 @@ from mesh import Identity, Peer, equal, run
 NO_HELLO = {"type": "error", "code": "no_hello", "message": "must send hello first"}
 # Request types that a later version answers; here each is refused by name, at once.
 LATER = """
-watch unwatch watch_list
 """.split()
 # What is answered without a single field, and with which type.
 LISTS = {

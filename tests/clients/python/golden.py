@@ -26,11 +26,16 @@ GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "golden"
 PAUSE = 0.06
 # How long nothing more may come after the last recorded frame.
 LINGER = 0.4
-# Fields that name something of one run. Of ids we learn which of ours stands for which of theirs.
-IDS = {"presenceId", "messageId", "scheduledId", "callId"}
+# Where the recorded broker was for itself, in URLs to watch.
+ITSELF = "http://127.0.0.1:7900/"
+# Fields that name something of one run: ids, and hashes of documents. Of them we learn which of ours
+# stands for which of theirs.
+IDS = {
+    "presenceId", "messageId", "scheduledId", "callId", "watchId", "lastHash", "lastValue", "oldValue", "newValue",
+}
 TIMES = {
     "createdAt", "connectedAt", "lastSeenAt", "deliveredAt", "revokedAt", "updatedAt", "startedAt",
-    "simTime", "rememberedAt", "deliverAt", "joinedAt",
+    "simTime", "rememberedAt", "deliverAt", "joinedAt", "lastCheck",
 }
 # Frames in which `id` is an id that the broker made.
 MADE = {
@@ -43,7 +48,8 @@ ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 class Names:
     """Which of our ids, keys, names and moments stands for which recorded one."""
 
-    def __init__(self):
+    def __init__(self, itself):
+        self.itself = itself
         self.ours = {}
         self.keys = {}
         self.moments = {}
@@ -66,6 +72,8 @@ class Names:
             return {k: self(v) for k, v in value.items()}
         if isinstance(value, list):
             return [self(v) for v in value]
+        if isinstance(value, str) and value.startswith(ITSELF):
+            return f"{self.itself}/{value.removeprefix(ITSELF)}"
         if isinstance(value, str):
             if value.startswith("#"):
                 return "#" + self(value[1:])
@@ -195,7 +203,7 @@ class Flow:
         self.world, self.differences = world, differences
         self.header, self.events = lines[0], lines[1:]
         self.name = self.header["flow"]
-        self.names = Names()
+        self.names = Names(world.http)
         self.conns, self.compared, self.left = {}, {}, set()
         self.faults = []
 
@@ -237,7 +245,7 @@ class Flow:
 
     async def act(self, event):
         if "pause" in event:
-            await asyncio.sleep(self.world.grace + 0.5)
+            await asyncio.sleep(self.world.grace + 0.5 if event["pause"] == "grace" else 1)
         elif "grants" in event:
             g = event["grants"]
             of, peer = (self.given["members"][g[k]] for k in ("member", "peer"))
@@ -294,7 +302,7 @@ class Flow:
                 at, theirs = expected[self.compared[conn]]
                 if at >= index:
                     break
-                patience = self.world.grace + 2 if theirs.get("event") == "peer_left" else 2
+                patience = {"peer_left": self.world.grace + 2, "watch_triggered": 8}.get(theirs.get("event"), 2)
                 place = self.compared[conn]
                 self.compared[conn] += 1
                 try:

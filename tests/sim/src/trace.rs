@@ -92,6 +92,10 @@ impl Trace {
                 self.number(7 << 56 | token.0);
                 self.line(|| format!("        ?? {} {query:?}", token.0));
             }
+            Effect::Fetch { request, token } => {
+                self.number(10 << 56 | token.0);
+                self.line(|| format!("        ?? {} {request:?}", token.0));
+            }
             Effect::Answer { ticket, .. } => self.number(8 << 56 | ticket.0),
             Effect::Observe(event) => {
                 self.number(9 << 56);
@@ -131,6 +135,8 @@ fn op_number(op: &holdfast_core::rows::StoreOp) -> u64 {
         StoreOp::ServerPut(row) => 1300_u64.wrapping_add(row.told.0.0),
         StoreOp::ServerRemoved { name, .. } => 1400 + name.len() as u64,
         StoreOp::Topic(_) => 1500,
+        StoreOp::WatchPut(row) => 1000 + u64::from(row.id.0),
+        StoreOp::WatchRemoved { id, .. } => 1001_u64.wrapping_add(u64::from(id.0)),
     }
 }
 

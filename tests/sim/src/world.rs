@@ -211,7 +211,7 @@ impl World {
                     self.give(shard, Item::Op { op, token });
                 }
                 Effect::Query { query, token } => self.ask_store(shard, query, token),
-                Effect::Answer { .. } | Effect::Observe(_) => {}
+                Effect::Fetch { .. } | Effect::Answer { .. } | Effect::Observe(_) => {}
             }
         }
         for (conn, how) in owed {

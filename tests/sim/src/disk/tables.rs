@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_core::identity::ResumeKey;
-use holdfast_core::ids::{Position, PubKey, Seq};
+use holdfast_core::ids::{Position, PubKey, Seq, WatchId};
 use holdfast_core::limits::LogLimits;
 use holdfast_core::rows::{
     BootRow, EndedRow, LogRow, MailboxRow, MemberRow, MeshRow, MessageRow, PeerStateRow,
     PresenceRow, RecordAnswer, RecordAsk, RecordQuery, Restart, ScheduleRow, SentRow, ServerRow,
     StateRow, StoreAnswer, StoreFailure, StoreOp, StoreQuery, StreamRow, SubscriptionRow, Task,
-    TaskStatus, Told, TopicChange, TopicMemberRow, TopicRow,
+    TaskStatus, Told, TopicChange, TopicMemberRow, TopicRow, WatchRow,
 };
 use holdfast_core::time::Wall;
 
@@ -64,6 +64,8 @@ pub struct Tables {
     pub schedules: Vec<ScheduleRow>,
     /// Tasks with their meshes, in the order made.
     pub tasks: Vec<(String, Task)>,
+    /// By their lease and name.
+    pub watches: BTreeMap<(Position, WatchId), WatchRow>,
     /// Audit entries.
     pub audits: u64,
     /// By mesh and key.
@@ -124,6 +126,7 @@ impl Tables {
                 ended,
             } => {
                 self.subscriptions.retain(|(of, _)| of != began);
+                self.watches.retain(|(owner, _), _| owner != began);
                 if let Some(found) = self.presences.get_mut(id) {
                     found.ended.get_or_insert((*at, *ended));
                 }
@@ -205,6 +208,14 @@ impl Tables {
                 } else {
                     self.subscriptions.remove(&subscription);
                 }
+            }
+            StoreOp::WatchPut(row) => {
+                let watch = self.watches.entry((row.began, row.id));
+                let watch = watch.or_insert_with(|| (**row).clone());
+                watch.value.clone_from(&row.value);
+            }
+            StoreOp::WatchRemoved { began, id } => {
+                self.watches.remove(&(*began, *id));
             }
             StoreOp::Audit(_) => self.audits += 1,
             StoreOp::MemberRevoked { id, at } => {
@@ -423,6 +434,12 @@ impl Tables {
             .filter(|presence| presence.ended.is_none())
             .collect();
         present.sort_by_key(|presence| presence.rowid);
+        let began: BTreeSet<Position> = present.iter().map(|presence| presence.row.began).collect();
+        let watches = self
+            .watches
+            .values()
+            .filter(|row| began.contains(&row.began));
+        rows.extend(watches.cloned().map(|row| BootRow::Watch(Box::new(row))));
         for presence in present {
             let mut row = presence.row.clone();
             row.boot_epochs = presence.epochs(self.boots);

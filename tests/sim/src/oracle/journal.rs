@@ -88,6 +88,8 @@ impl Oracle {
             | StoreOp::Restarted(_)
             | StoreOp::PeerStatePut(_)
             | StoreOp::Audit(_)
+            | StoreOp::WatchPut(_)
+            | StoreOp::WatchRemoved { .. }
             | StoreOp::MemberRevoked { .. }
             | StoreOp::SchedulePut(_)
             | StoreOp::ScheduleCancelled { .. }

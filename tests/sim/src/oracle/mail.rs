@@ -337,7 +337,7 @@ impl Oracle {
             "rate_limit" => self.plan.swarm.config.send_rate > 0,
             // Its first attempt was.
             "the" => !stored,
-            "unsupported" => message.target == Target::Nobody,
+            "topic_not_found" => message.target == Target::Nobody,
             _ => false,
         };
         ensure!(

@@ -290,6 +290,8 @@ impl Oracle {
                 self.asked_store(step, query, *token);
                 Ok(())
             }
+            // No client here watches anything.
+            Effect::Fetch { .. } => Ok(()),
             Effect::Answer { answer, .. } => self.answered(step, answer),
             Effect::Observe(event) => self.observed(step, event),
         }
@@ -322,6 +324,7 @@ impl Oracle {
             | Event::Silent { .. }
             | Event::Conflict { .. }
             | Event::StoreRefused
+            | Event::Watched { .. }
             | Event::Hook => Ok(()),
         }
     }

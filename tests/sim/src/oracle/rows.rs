@@ -42,6 +42,7 @@ pub(crate) fn mesh_of_row(row: &BootRow, tables: &Tables) -> String {
         BootRow::Stream(row) => row.mesh_id.clone(),
         BootRow::Topic(row) => row.mesh_id.clone(),
         BootRow::TopicMember(row) => row.mesh_id.clone(),
+        BootRow::Watch(row) => row.mesh_id.clone(),
         BootRow::Presence(row) => row.mesh_id.clone(),
         BootRow::Subscription(row) => row.mesh_id.clone(),
         BootRow::Resume(_) => String::new(),

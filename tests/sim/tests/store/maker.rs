@@ -1,12 +1,13 @@
 //! Random operations and questions over few ids, so that they meet.
 
 use holdfast_core::identity::KeyPair;
-use holdfast_core::ids::{Position, PubKey, Seq};
+use holdfast_core::ids::{Position, PubKey, Seq, WatchId};
 use holdfast_core::mint::Mint;
 use holdfast_core::rows::{
-    AuditRow, Group, MemberRow, MessageRow, Origin, PeerRole, PeerStateRow, PresenceRow, Priority,
-    Restart, ScheduleRow, ServerRow, StateRow, Stats, Status, StatusSource, StoreOp, StoreQuery,
-    StreamRow, Told, TopicChange, TopicMemberRow, TopicRole, TopicRow, Visibility,
+    AuditRow, Group, MemberRow, MessageRow, NotifyOn, Origin, PeerRole, PeerStateRow, PresenceRow,
+    Priority, Restart, ScheduleRow, ServerRow, StateRow, Stats, Status, StatusSource, StoreOp,
+    StoreQuery, StreamRow, Told, TopicChange, TopicMemberRow, TopicRole, TopicRow, Visibility,
+    WatchMode, WatchRow,
 };
 use holdfast_core::time::{Millis, Wall};
 
@@ -380,10 +381,34 @@ impl Maker {
         }))
     }
 
+    fn watch_id(&mut self) -> WatchId {
+        WatchId(self.chance.pick(&[1, 2, 3]))
+    }
+
+    fn watch(&mut self) -> StoreOp {
+        let notify_on = [NotifyOn::Change, NotifyOn::Match("a:b".into())];
+        StoreOp::WatchPut(Box::new(WatchRow {
+            began: self.who().0,
+            id: self.watch_id(),
+            mesh_id: self.member().mesh_id,
+            url: "http://example.com/".to_owned(),
+            mode: self.chance.pick(&[WatchMode::Hash, WatchMode::Status]),
+            extract: self.chance.maybe("a".to_owned()),
+            interval: Millis(5000 + self.chance.below(9)),
+            notify_on: self.chance.pick(&notify_on),
+            headers: self
+                .chance
+                .pick(&[vec![], vec![("a".to_owned(), "b".to_owned())]]),
+            label: self.chance.maybe("l".to_owned()),
+            value: self.chance.pick(&["", "a", "b"]).to_owned(),
+            created_at: self.wall(),
+        }))
+    }
+
     /// The next operation.
     pub(crate) fn op(&mut self) -> StoreOp {
         let ((began, id), at) = (self.who(), self.wall());
-        match self.chance.below(20) {
+        match self.chance.below(23) {
             16 => self.state(),
             17 => StoreOp::Subscribed {
                 began,
@@ -393,6 +418,11 @@ impl Maker {
             },
             18 => self.stream(),
             19 => self.topic(),
+            20 | 21 => self.watch(),
+            22 => StoreOp::WatchRemoved {
+                began,
+                id: self.watch_id(),
+            },
             0 | 1 => StoreOp::PresencePut(Box::new(self.presence())),
             2 => StoreOp::PresenceGrace {
                 began,

@@ -204,6 +204,15 @@ impl Decoded {
             "ban" => Some(self.either("ban_ack", &MODERATION_ERRORS)),
             "unban" => Some(self.either("unban_ack", &MODERATION_ERRORS)),
             "list_bans" => Some(self.either("list_bans_result", &[])),
+            "watch" => {
+                let codes = ["invalid_argument", "limit", "storage"];
+                Some(self.either("watch_ack", &codes))
+            }
+            "unwatch" => {
+                let codes = ["invalid_argument", "not_found", "forbidden", "storage"];
+                Some(self.either("watch_ack", &codes))
+            }
+            "watch_list" => Some(self.either("watch_list_result", &[])),
             _ => self.answer_of_what_is_shared(kind),
         }
     }

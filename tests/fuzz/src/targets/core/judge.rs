@@ -59,7 +59,10 @@ impl Story {
                 }
             }
             Effect::Persist { op, .. } => self.judge_row(op, cause),
-            Effect::Query { .. } | Effect::Answer { .. } | Effect::Observe(_) => {}
+            Effect::Query { .. }
+            | Effect::Fetch { .. }
+            | Effect::Answer { .. }
+            | Effect::Observe(_) => {}
         }
     }
 

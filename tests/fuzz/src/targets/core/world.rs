@@ -50,6 +50,7 @@ impl Store {
             | Effect::Close { .. }
             | Effect::Abort { .. }
             | Effect::Handoff { .. }
+            | Effect::Fetch { .. }
             | Effect::Answer { .. }
             | Effect::Observe(_) => return,
         };
