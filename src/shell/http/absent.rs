@@ -17,7 +17,6 @@ struct Unsupported<'a> {
 const FILES: &str = "there is no object store here";
 const ACCOUNTS: &str = "there are no accounts here: see holdfast mesh, member and invite";
 const TELEGRAM: &str = "there is no Telegram bridge here";
-const DOCUMENTS: &str = "there are no test documents here";
 
 /// The error and the missing feature, if the request is for one of these.
 pub(super) fn find(request: &Request) -> Option<(&'static str, &'static str)> {
@@ -42,7 +41,6 @@ pub(super) fn find(request: &Request) -> Option<(&'static str, &'static str)> {
             Some((unsupported, ACCOUNTS))
         }
         Method::POST if path == "/tg/token" => Some((unsupported, TELEGRAM)),
-        Method::GET if under("/test/") => Some((unsupported, DOCUMENTS)),
         _ => None,
     }
 }
