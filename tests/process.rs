@@ -552,6 +552,22 @@ fn golden() {
 }
 
 #[test]
+fn golden_over_a_kill() {
+    restarted("kill").run();
+}
+
+#[test]
+fn golden_over_a_restart() {
+    restarted("term").run();
+}
+
+/// Flows in which the broker ends so and starts again.
+fn restarted(how: &'static str) -> Scenario {
+    let golden = Scenario::python("golden").fact("restart", json!(how));
+    golden.flag("--restart-grace", "5s")
+}
+
+#[test]
 fn golden_full_mesh() {
     let scenario = Scenario::python("golden")
         .meshes(4)

@@ -19,7 +19,7 @@ from nacl.signing import SigningKey, VerifyKey
 from websockets.exceptions import ConnectionClosed
 
 import mesh as client
-from mesh import Peer, now_ms, pubkey_of, signed
+from mesh import Peer, broker, now_ms, pubkey_of, signed
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "golden"
 # Pauses between recorded frames are kept up to this; the longer ones were there to pass time.
@@ -252,6 +252,10 @@ class Flow:
             self.world.holdfast("member", "grants", of["memberId"], "--peer", peer["pubkey"], "--caps", ",".join(g["caps"]))
         elif "tamper" in event:
             self.tamper(event["tamper"])
+        elif "broker" in event:
+            told = await broker(event["broker"])
+            if told not in ("ok", "0"):
+                self.fault(f"the broker, told to {event['broker']}: {told}")
         elif "note" in event:
             conn, how = event["note"].split(": client ")
             self.left.add(conn)
@@ -404,7 +408,8 @@ async def main():
     room = world.facts.get("room")
     differences = Differences(GOLDEN / "differences.json")
     flows = [Flow(world, path, differences) for path in sorted(GOLDEN.glob("*.jsonl"))]
-    flows = [f for f in flows if f.header.get("room") == room]
+    restart = world.facts.get("restart")
+    flows = [f for f in flows if (f.header.get("room"), f.header.get("restart")) == (room, restart)]
     chosen = [f for f in flows if part in f.name]
     assert 0 < len(chosen) <= len(world.meshes), f"{len(chosen)} flows, {len(world.meshes)} meshes"
     passed = True
@@ -418,7 +423,7 @@ async def main():
         passed &= not faults
     names = {f.name for f in flows}
     for i, listed in enumerate(differences.listed):
-        here = listed["flows"] == "*" and room is None or names.intersection(listed["flows"])
+        here = listed["flows"] == "*" and room is None and restart is None or names.intersection(listed["flows"])
         if here and not part and i not in differences.seen:
             print(f"not ok: a listed difference was not seen: {json.dumps(listed)}")
             passed = False
