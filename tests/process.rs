@@ -375,6 +375,12 @@ fn watches_two_loops() {
 }
 
 #[test]
+fn watches_in_crowds() {
+    let crowd = Scenario::node("watches").case("crowd").meshes(10);
+    private(crowd).threads(2).heavy().run();
+}
+
+#[test]
 fn watches_refused() {
     Scenario::node("watches").case("refused").run();
 }

@@ -11,6 +11,9 @@ import { answer, ask, metric, run, session, stored, throwaway, world } from './s
 const CHECK_MS = 8000;
 /** The slowest that a message may be while others are fetched for. */
 const PROMPT_MS = 500;
+/** Sessions of each mesh in a crowd, and the watches of each: as many as the limits let. */
+const OWNERS = 32;
+const EACH = 32;
 
 const isNews = (f) => f.event === 'watch_triggered';
 const watches = async (peer) => (await peer.request({ type: 'watch_list' })).watches;
@@ -162,6 +165,41 @@ async function hostile(mesh) {
   return `slowest message ${slowest.toFixed(0)} ms`;
 }
 
+/** Ten thousand watches over ten meshes: all are fetched for, and nobody waits for that. */
+async function crowd() {
+  const page = { text: 'one' };
+  const url = await served(page);
+  const owners = [];
+  for (const mesh of world.meshes) {
+    for (let i = 0; i < OWNERS; i++) owners.push(await session(mesh, 'carol', { name: `owner-${i}` }).attach());
+  }
+  const [mesh] = world.meshes;
+  const alice = await session(mesh, 'alice').attach();
+  const bob = await session(mesh, 'bob').attach();
+  let slowest = 0;
+  let made = false;
+  const talk = (async () => {
+    while (!made) {
+      const sent = performance.now();
+      await alice.message(bob.pubkey, `at ${sent}`);
+      await bob.untilText(`at ${sent}`);
+      slowest = Math.max(slowest, performance.now() - sent);
+      await sleep(20);
+    }
+  })();
+  for (const owner of owners) {
+    const acks = await Promise.all(Array.from({ length: EACH }, () => watch(owner, url, { interval: 20 })));
+    for (const ack of acks) assert.equal(ack.type, 'watch_ack', JSON.stringify(ack));
+  }
+  for (const owner of owners) {
+    await eventually(async () => (await watches(owner)).every((w) => w.lastValue !== ''), 'all are fetched', 90_000);
+  }
+  made = true;
+  await talk;
+  assert.ok(slowest < PROMPT_MS, `a message took ${slowest} ms`);
+  return `${owners.length * EACH} watches, ${page.asked.length} fetches, slowest message ${slowest.toFixed(0)} ms`;
+}
+
 /** Without --watch-allow-private nothing of this machine is reached, by any name for it. */
 async function refused(mesh) {
   const page = { text: 'secret' };
@@ -203,4 +241,4 @@ async function killed(mesh) {
   assert.equal(news.eventData.oldValue, known.lastValue);
 }
 
-await run({ trial, away, ended, hostile }, { refused, killed });
+await run({ trial, away, ended, hostile }, { refused, killed, crowd });
