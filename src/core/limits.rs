@@ -306,11 +306,8 @@ pub const WATCH_BURST: u32 = 32;
 pub const WATCH_RATE: u32 = 30;
 
 /// Fetches of one session under way at once, so that slow servers of one hold up few of those who
-/// fetch for all.
+/// fetch for all. The others wait their turn.
 pub const WATCH_FETCHES_MAX: u8 = 2;
-
-/// When a check has to wait for another of its session, it is tried again in this time.
-pub const WATCH_RETRY: Millis = Millis::secs(1);
 
 /// Time between two checks if nothing is said (protocol.md §13).
 pub const WATCH_INTERVAL: Millis = Millis::secs(30);

@@ -154,6 +154,20 @@ marks! {
     Ticked,
     /// The last lease of a mesh with a clock ended.
     ClockPausedAlone,
+    /// A watch waited until others of its session were fetched.
+    WatchWaited,
+    /// A document came for a watch that was gone.
+    FetchedForNobody,
+    /// The owner of a watch was told of a change.
+    WatchTold,
+    /// It was told again, on its next socket.
+    WatchToldAgain,
+    /// It has confirmed the change.
+    WatchConfirmed,
+    /// Watches ended with their lease.
+    WatchesEnded,
+    /// A watch was restored with its lease.
+    WatchRestored,
 }
 
 /// Notes that a point was reached.
@@ -218,6 +232,12 @@ mod seen {
         pub subscribers: usize,
         /// Clocks that run.
         pub clocks: usize,
+        /// Watches, as sessions have them.
+        pub watches: usize,
+        /// Watches, as meshes index them.
+        pub watch_ids: usize,
+        /// Documents being fetched.
+        pub fetching: usize,
     }
 
     impl Shard {
@@ -254,6 +274,14 @@ mod seen {
                     .filter_map(|mesh| mesh.clock.as_ref())
                     .filter(|clock| clock.running.is_some())
                     .count(),
+                watches: self
+                    .peers
+                    .iter()
+                    .filter_map(|(_, peer)| peer.watches())
+                    .map(|watches| watches.list().len())
+                    .sum(),
+                watch_ids: meshes().map(|mesh| mesh.watches.len()).sum(),
+                fetching: self.fetching.len(),
             }
         }
     }

@@ -12,9 +12,9 @@ use crate::effect::Effect;
 use crate::event::Event;
 use crate::ids::{Position, Token, WatchId};
 use crate::limits::{
-    WATCH_BURST, WATCH_FETCHES_MAX, WATCH_INTERVAL_MAX, WATCH_INTERVAL_MIN, WATCH_RATE,
-    WATCH_RETRY, WATCHES_MAX,
+    WATCH_BURST, WATCH_FETCHES_MAX, WATCH_INTERVAL_MAX, WATCH_INTERVAL_MIN, WATCH_RATE, WATCHES_MAX,
 };
+use crate::marks::{Mark, mark};
 use crate::peer::PeerConn;
 use crate::rows::{StoreOp, WatchRow};
 use crate::shard::{Shard, Timer, Turn};
@@ -51,7 +51,10 @@ pub(crate) struct Watch {
     pub(crate) checked: Option<Wall>,
     /// Why the last check came to nothing, if it did.
     pub(crate) failure: Option<FetchFailure>,
+    /// When it is checked next; None while it waits for others of its session to be fetched.
     timer: Option<TimerKey>,
+    /// Since when it waits so.
+    overdue: Option<Mono>,
     fetching: Option<Token>,
     news: Option<News>,
 }
@@ -99,6 +102,15 @@ impl Watches {
         self.list.iter_mut().find(|watch| watch.row.id == id)
     }
 
+    /// The one that has waited longest for others.
+    fn overdue(&self) -> Option<WatchId> {
+        let waiting = self
+            .list
+            .iter()
+            .filter_map(|w| Some((w.overdue?, w.row.id)));
+        waiting.min_by_key(|(since, _)| *since).map(|(_, id)| id)
+    }
+
     fn remove(&mut self, id: WatchId) -> Option<Watch> {
         let index = self.list.iter().position(|watch| watch.row.id == id)?;
         Some(self.list.remove(index))
@@ -113,6 +125,7 @@ impl Watch {
             checked: None,
             failure: None,
             timer: None,
+            overdue: None,
             fetching: None,
             news: None,
         }
@@ -204,6 +217,7 @@ impl Shard {
         row.interval = Millis(row.interval.0.clamp(least, most));
         let wait = Millis(u64::from(id.0) % row.interval.0);
         if self.enter_watch(t.now.mono, slot, row) {
+            mark(Mark::WatchRestored);
             self.check_later(t, slot, id, wait);
         }
     }
@@ -245,6 +259,7 @@ impl Shard {
         let Some(watches) = rare.and_then(|rare| rare.watches.take()) else {
             return;
         };
+        mark(Mark::WatchesEnded);
         for watch in watches.list {
             if let Some(timer) = watch.timer {
                 self.wheel.cancel(timer);
@@ -266,7 +281,8 @@ impl Shard {
         }
     }
 
-    /// A watch is to be checked. One fetch for each is under way at a time.
+    /// A watch is to be checked. One fetch for each is under way at a time, and few for a session:
+    /// the others wait their turn.
     pub(crate) fn watch_due(&mut self, t: &mut Turn<'_>, slot: u32, id: WatchId) {
         let token = self.next_token();
         let Some(peer) = self.peers.get_slot_mut(slot) else {
@@ -281,19 +297,20 @@ impl Shard {
             return;
         };
         let interval = watch.row.interval;
-        let wait = match watch.fetching {
-            Some(_) => interval,
-            None if busy => WATCH_RETRY,
-            None => {
-                watch.fetching = Some(token);
-                let request = Box::new(watch.request());
-                watches.under_way += 1;
-                self.fetching.insert(token, Fetching { slot, order, id });
-                t.fx.push(Effect::Fetch { request, token });
-                interval
+        watch.timer = None;
+        if watch.fetching.is_none() {
+            if busy {
+                mark(Mark::WatchWaited);
+                watch.overdue = Some(t.now.mono);
+                return;
             }
-        };
-        self.check_later(t, slot, id, wait);
+            (watch.fetching, watch.overdue) = (Some(token), None);
+            let request = Box::new(watch.request());
+            watches.under_way += 1;
+            self.fetching.insert(token, Fetching { slot, order, id });
+            t.fx.push(Effect::Fetch { request, token });
+        }
+        self.check_later(t, slot, id, interval);
     }
 
     /// A check is over.
@@ -314,10 +331,27 @@ impl Shard {
         let watches = peer
             .filter(|peer| peer.order == order)
             .and_then(PeerConn::watches_mut);
-        let watch = watches.and_then(|watches| {
-            watches.under_way = watches.under_way.saturating_sub(1);
-            watches.find(id)
-        });
+        let Some(watches) = watches else {
+            mark(Mark::FetchedForNobody);
+            return t.observe(Event::Watched { result: "gone" });
+        };
+        watches.under_way = watches.under_way.saturating_sub(1);
+        let next = watches.overdue();
+        self.checked(t, (slot, id), result);
+        if let Some(next) = next {
+            self.watch_due(t, slot, next);
+        }
+    }
+
+    /// What a check of a session's watch has come to.
+    fn checked(
+        &mut self,
+        t: &mut Turn<'_>,
+        (slot, id): (u32, WatchId),
+        result: Result<String, FetchFailure>,
+    ) {
+        let peer = self.peers.get_slot_mut(slot);
+        let watch = peer.and_then(|peer| peer.watches_mut()?.find(id));
         let Some(watch) = watch else {
             return t.observe(Event::Watched { result: "gone" });
         };
@@ -387,6 +421,7 @@ impl Shard {
         let Some(news) = watch.and_then(|watch| watch.news.as_mut()) else {
             return;
         };
+        mark(Mark::WatchTold);
         news.written = Some(written);
         t.send(conn, news.frame.clone());
         if let Some(online) = peer.online_mut() {
@@ -402,6 +437,7 @@ impl Shard {
         let told = list.iter().filter(|watch| watch.news.is_some());
         let ids: Vec<WatchId> = told.map(|watch| watch.row.id).collect();
         for id in ids {
+            mark(Mark::WatchToldAgain);
             self.tell_watch(t, slot, id);
         }
     }
@@ -415,6 +451,7 @@ impl Shard {
         for watch in &mut watches.list {
             let written = watch.news.as_ref().and_then(|news| news.written);
             if written.is_some_and(|written| written <= upto) {
+                mark(Mark::WatchConfirmed);
                 watch.news = None;
                 t.persist(StoreOp::WatchPut(watch.known()));
             }

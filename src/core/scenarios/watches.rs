@@ -1,5 +1,7 @@
 //! URL watches: whose they are, when they are checked, what is told of them, and their end.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::ids::WatchId;
 use crate::limits::{MESH_WATCHES_MAX, WATCHES_MAX};
@@ -258,6 +260,26 @@ fn one_session_has_few_fetches_under_way_and_all_get_their_turn() {
             .iter()
             .all(|watch| watch["lastValue"] == "v")
     );
+}
+
+#[test]
+fn among_slow_pages_none_is_passed_over() {
+    let (mut world, alice, _) = pair();
+    let mut served = BTreeMap::new();
+    for n in 0..6 {
+        let url = format!("https://example.com/{n}");
+        world.watch(alice, &json!({"url": url}));
+        served.insert(url, 0);
+    }
+    // Two of the six fit into their interval.
+    for _ in 0..60 {
+        let (request, token) = world.fetches()[0].clone();
+        *served.get_mut(&request.url).unwrap() += 1;
+        let result = Ok("v".to_owned());
+        world.input(Input::Fetched { token, result });
+        world.pass_with(&[alice], Millis::secs(4));
+    }
+    assert!(served.values().all(|count| *count == 10), "{served:?}");
 }
 
 #[test]
