@@ -25,6 +25,7 @@ impl World {
             Event::Reply(epoch, shard) if epoch == self.epoch => return self.arrive_reply(shard),
             Event::Lookup(epoch, index) if epoch == self.epoch => self.look_up(index),
             Event::Lane(epoch, shard) if epoch == self.epoch => return self.arrive_parcel(shard),
+            Event::Fetched(epoch, fetch) if epoch == self.epoch => return self.fetched(fetch),
             Event::Linger(epoch, link) if epoch == self.epoch => {
                 if let Seat::Closing(shard, conn) = self.links[link].seat {
                     return self.drive_closed(shard, conn, Closing::Abrupt);
@@ -36,6 +37,7 @@ impl World {
             | Event::Reply(..)
             | Event::Lookup(..)
             | Event::Lane(..)
+            | Event::Fetched(..)
             | Event::Linger(..)
             | Event::Drain(_) => {}
             Event::Boot => return self.boot(),
@@ -52,7 +54,7 @@ impl World {
     }
 
     /// A loop that does nothing gets its events when it goes on.
-    fn postponed(&mut self, shard: usize, event: Event) -> bool {
+    pub(crate) fn postponed(&mut self, shard: usize, event: Event) -> bool {
         let until = self
             .broker
             .as_ref()

@@ -25,6 +25,7 @@ mod link;
 mod operate;
 mod operate_broker;
 pub mod oracle;
+mod own;
 mod plan;
 mod pool;
 mod queue;

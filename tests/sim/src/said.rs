@@ -45,6 +45,12 @@ pub(crate) enum Said {
     /// To which stream, and the number that is its data.
     Publish(usize, usize, String),
     Clock(Clocked),
+    /// `watch`: its number is in its URL.
+    Watch(usize),
+    /// `unwatch`: which, by its id.
+    Unwatch(String, String),
+    /// `watch_list`.
+    Watches(String),
     /// Anything that changes no lease and reaches nobody else.
     Other,
 }
@@ -119,6 +125,14 @@ pub(crate) enum Expect {
     Error,
     /// `state_result` with that number, or none.
     State(Option<usize>, String),
+    /// An error of that code, with that `_reqId`.
+    Refused(&'static str, String),
+    /// `watch_ack` of that watch, or an error, with that `_reqId`.
+    Watch(usize, String),
+    /// `watch_ack` for a watch of that id that is no more.
+    Unwatched(String, String),
+    /// `watch_list_result` with those, by the number in their URLs.
+    Watches(Vec<usize>, String),
     /// A second hello on one socket: `hello_ack` if it is of the session itself, else an error.
     Hello(bool),
 }
@@ -330,6 +344,38 @@ pub(crate) fn clock(what: Clocked, req: &str) -> Frame {
     value["_reqId"] = req.into();
     let expect = Expect::Reply("clock_status", req.to_owned());
     frame(&value, Said::Clock(what), expect)
+}
+
+/// `watch` of a URL that nobody else watches.
+pub(crate) fn watch(number: usize, req: &str) -> Frame {
+    let value = json!({
+        "type": "watch", "url": watch_url(number), "interval": 5, "mode": "hash", "_reqId": req,
+    });
+    let expect = Expect::Watch(number, req.to_owned());
+    frame(&value, Said::Watch(number), expect)
+}
+
+/// Where a watch looks.
+fn watch_url(number: usize) -> String {
+    format!("https://pages.example/{number}")
+}
+
+/// The number in a watch's URL.
+pub(crate) fn watch_number(url: &str) -> Option<usize> {
+    url.rsplit('/').next()?.parse().ok()
+}
+
+/// `unwatch`.
+pub(crate) fn unwatch(id: &str, req: &str) -> Frame {
+    let value = json!({"type": "unwatch", "watchId": id, "_reqId": req});
+    let said = Said::Unwatch(id.to_owned(), req.to_owned());
+    frame(&value, said, Expect::Nothing)
+}
+
+/// `watch_list`.
+pub(crate) fn watches(req: &str) -> Frame {
+    let value = json!({"type": "watch_list", "_reqId": req});
+    frame(&value, Said::Watches(req.to_owned()), Expect::Nothing)
 }
 
 /// A request that only asks, or changes only what is shown.

@@ -37,6 +37,8 @@ pub(crate) enum Event {
     Lookup(u64, usize),
     /// A socket from another shard.
     Lane(u64, usize),
+    /// A document was fetched for a watch, or could not be.
+    Fetched(u64, crate::own::Fetch),
     /// The core is told of a socket it closed.
     Linger(u64, usize),
     Drain(u64),
@@ -211,7 +213,8 @@ impl World {
                     self.give(shard, Item::Op { op, token });
                 }
                 Effect::Query { query, token } => self.ask_store(shard, query, token),
-                Effect::Fetch { .. } | Effect::Answer { .. } | Effect::Observe(_) => {}
+                Effect::Fetch { request, token } => self.fetch(shard, &request.url, token),
+                Effect::Answer { .. } | Effect::Observe(_) => {}
             }
         }
         for (conn, how) in owed {

@@ -4,6 +4,7 @@ use holdfast_core::hello::Hello;
 use holdfast_core::ids::{ConnId, Token};
 use holdfast_core::input::{Ask, Closing, Input};
 use holdfast_core::rows::{BootRow, MemberRow, StoreAnswer, StoreFailure};
+use holdfast_core::watch::FetchFailure;
 
 use crate::said::{Frame, HelloSaid};
 
@@ -19,6 +20,7 @@ pub(crate) enum Cause {
     Adopted(Box<Hello>, std::rc::Rc<HelloSaid>),
     Stored(Token, Result<(), StoreFailure>),
     Answered(Token, Result<StoreAnswer, StoreFailure>),
+    Fetched(Token, Result<String, FetchFailure>),
     Boot(BootRow),
     Put(Box<MemberRow>),
     Ask(Ask),
@@ -41,6 +43,7 @@ impl Cause {
             Self::Stored(_, Ok(())) => "stored",
             Self::Stored(_, Err(_)) => "not stored",
             Self::Answered(..) => "answered",
+            Self::Fetched(..) => "fetched",
             Self::Boot(_) => "boot",
             Self::Put(_) => "member put",
             Self::Ask(_) => "asked",
@@ -58,6 +61,7 @@ impl Cause {
             Self::Pong(payload) => format!("ponged {payload:?}"),
             Self::Stored(token, result) => format!("stored {} {result:?}", token.0),
             Self::Answered(token, _) => format!("answered {}", token.0),
+            Self::Fetched(token, result) => format!("fetched {} {result:?}", token.0),
             Self::Boot(row) => format!("boot {row:?}").chars().take(300).collect(),
             Self::Put(row) => format!("member put {row:?}"),
             Self::Ask(ask) => format!("asked {ask:?}"),
@@ -98,6 +102,10 @@ impl Cause {
                 result: *result,
             },
             Self::Answered(token, result) => Input::Answered {
+                token: *token,
+                result: result.clone(),
+            },
+            Self::Fetched(token, result) => Input::Fetched {
                 token: *token,
                 result: result.clone(),
             },

@@ -9,6 +9,7 @@ use holdfast_core::rows::StoreOp;
 use serde_json::Value;
 
 use super::contests::Contest;
+use super::watched::watches_listed;
 use super::{Cause, ConnKey, Oracle, Step, Verdict, ensure};
 use crate::oracle::model::Seat;
 use crate::said::{Expect, HelloSaid, Said, TaskAsked};
@@ -200,6 +201,12 @@ impl Oracle {
                 let value = number.map_or(Value::Null, Value::from);
                 kind == "state_result" && req == Some(id) && frame["value"] == value
             }
+            Expect::Refused(wanted, id) => kind == "error" && code == *wanted && req == Some(id),
+            Expect::Watch(_, id) => (kind == "watch_ack" || kind == "error") && req == Some(id),
+            Expect::Unwatched(_, id) => {
+                (kind == "watch_ack" || code == "storage") && req == Some(id)
+            }
+            Expect::Watches(_, id) => kind == "watch_list_result" && req == Some(id),
             Expect::Error => kind == "error" && req.is_none(),
             Expect::Hello(own) if kind == "hello_ack" => *own,
             Expect::Hello(own) => kind == "error" && second_refusal(code, *own),
@@ -208,8 +215,12 @@ impl Oracle {
         match expect {
             Expect::SendAck(id) => self.send_answered(step, at, &id, frame),
             Expect::Task(asked, _) => self.task_answered(step, at, &asked, frame),
+            Expect::Watch(number, _) => self.watch_answered(step, number, frame),
+            Expect::Unwatched(id, _) => self.unwatch_answered(step, &id, frame),
+            Expect::Watches(numbers, _) => watches_listed(&numbers, frame),
             Expect::Nothing
             | Expect::Reply(..)
+            | Expect::Refused(..)
             | Expect::State(..)
             | Expect::Error
             | Expect::Hello(_) => Ok(()),

@@ -41,6 +41,7 @@ impl Oracle {
                 self.store_refused |= result.is_err();
             }
             Cause::Answered(_, result) => self.store_refused |= result.is_err(),
+            Cause::Fetched(token, result) => self.fetched((step.shard, *token), result),
             Cause::Ask(Ask::HookPend { cwd, pid, status }) => {
                 self.pending_status
                     .retain(|pending| now - pending.at <= 10_000);
@@ -195,10 +196,11 @@ impl Oracle {
             "{inspect:?}, {leases} leases"
         );
         // Each session has one timer of its lease, and at most a watermark's and a status's; each
-        // mesh at most one for mail that the disk did not give, one after a burst, and one of its
+        // watch at most one; each mesh at most one for mail that the disk did not give, one after a burst, and one of its
         // clock.
         let meshes = self.plan.town.meshes.len();
-        let (least, most) = (leases, leases * 3 + greeting + 3 * meshes);
+        let watches = self.watches_on(shard);
+        let (least, most) = (leases, leases * 3 + greeting + 3 * meshes + watches);
         let timers = inspect.timers;
         ensure!(
             (least..=most).contains(&timers),
@@ -226,6 +228,7 @@ impl Oracle {
             "I9",
             "{inspect:?}, {leases} leases"
         );
-        self.sharing_inspected(shard, inspect)
+        self.sharing_inspected(shard, inspect)?;
+        self.watches_inspected(shard, inspect)
     }
 }

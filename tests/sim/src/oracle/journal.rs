@@ -79,6 +79,8 @@ impl Oracle {
             StoreOp::PresenceEnd { id, .. } => self.scratch.closed_rows.push((id.clone(), token)),
             StoreOp::MessageDelivered { seq, .. } => self.delivered(seq.0)?,
             StoreOp::MessageAcked { .. } => self.keys_are_own(step, op)?,
+            StoreOp::WatchPut(row) => self.watch_noted(step, row)?,
+            StoreOp::WatchRemoved { began, id } => self.watch_gone((*began, *id), step.tables)?,
             StoreOp::MessageInsert(_)
             | StoreOp::StateSet { .. }
             | StoreOp::StreamCreate(_)
@@ -88,8 +90,6 @@ impl Oracle {
             | StoreOp::Restarted(_)
             | StoreOp::PeerStatePut(_)
             | StoreOp::Audit(_)
-            | StoreOp::WatchPut(_)
-            | StoreOp::WatchRemoved { .. }
             | StoreOp::MemberRevoked { .. }
             | StoreOp::SchedulePut(_)
             | StoreOp::ScheduleCancelled { .. }

@@ -133,7 +133,13 @@ impl Oracle {
             | Said::Subscribe(..)
             | Said::Publish(..)
             | Said::Clock(_) => self.share(&id, lease.mesh, said),
-            Said::Hello(_) | Said::Kick(..) | Said::Goodbye | Said::Other => {}
+            Said::Unwatch(watch, _) => self.unwatched(&id, watch),
+            Said::Hello(_)
+            | Said::Kick(..)
+            | Said::Goodbye
+            | Said::Watch(..)
+            | Said::Watches(_)
+            | Said::Other => {}
         }
     }
 

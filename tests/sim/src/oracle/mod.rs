@@ -24,6 +24,7 @@ mod sharing;
 mod tasks;
 mod tokens;
 mod told;
+mod watched;
 mod watermarks;
 
 use std::collections::BTreeMap;
@@ -132,6 +133,8 @@ struct Scratch {
     overtaken: Vec<(String, ConnKey)>,
     /// The resume token by which somebody came in.
     token: Option<String>,
+    /// The watch whose first value came.
+    first_seen: Option<usize>,
     /// What the socket was before the input.
     was_closing: bool,
     /// Whose it was: its own news may overtake it, and it is cut.
@@ -176,6 +179,7 @@ pub(crate) struct Oracle {
     /// What clients were told of tasks.
     pub(crate) tasks: tasks::Tasks,
     sharing: sharing::Sharing,
+    pub(crate) watches: watched::Watched,
     numbers: usize,
     order: u64,
     booting: bool,
@@ -240,6 +244,7 @@ impl Oracle {
             known: BTreeMap::new(),
             tasks: tasks::Tasks::default(),
             sharing: sharing::Sharing::default(),
+            watches: watched::Watched::default(),
             numbers: 0,
             order: 0,
             booting: false,
@@ -259,6 +264,7 @@ impl Oracle {
         self.age_logs();
         self.prepare(step)?;
         self.inserted(step)?;
+        self.watches_made(step)?;
         self.scratch.claims = self.claims(step);
         for effect in step.effects {
             self.effect(step, effect)?;
@@ -266,10 +272,12 @@ impl Oracle {
         self.fenced(step)?;
         self.required(step)?;
         self.announced(step)?;
+        self.pings_completed();
         self.hello_settled(step)?;
         self.reconsider(step);
         self.overtaken_cut()?;
         self.accounts_settled()?;
+        self.watches_settled(step)?;
         self.cursors_noted(step)?;
         self.pong_counted(step)?;
         self.answer_counted()?;
@@ -290,8 +298,7 @@ impl Oracle {
                 self.asked_store(step, query, *token);
                 Ok(())
             }
-            // No client here watches anything.
-            Effect::Fetch { .. } => Ok(()),
+            Effect::Fetch { request, token } => self.fetches((step.shard, *token), &request.url),
             Effect::Answer { answer, .. } => self.answered(step, answer),
             Effect::Observe(event) => self.observed(step, event),
         }

@@ -280,6 +280,7 @@ impl Oracle {
     pub(crate) fn accounts_kept(&mut self) {
         self.ledgers.retain(|id, _| self.leases.contains_key(id));
         self.subscriptions_kept();
+        self.watches_kept();
     }
 
     /// Every end of an earlier process that was to be told was.

@@ -128,7 +128,7 @@ impl Oracle {
             });
         }
         self.news_restored(tables)?;
-        Ok(())
+        self.watches_restored(tables)
     }
 
     /// The boot is over.
@@ -319,6 +319,7 @@ impl Oracle {
                 row.status
             );
         }
+        self.watch_rows_agree(tables)?;
         let open = tables
             .presences
             .iter()

@@ -91,6 +91,8 @@ impl Oracle {
                 self.sharing.state.get(&(lease.mesh, *key)).copied(),
                 req.clone(),
             ),
+            Said::Unwatch(watch, req) => self.unwatch_expected(id, watch, req),
+            Said::Watches(req) => Expect::Watches(self.watches.of(id), req.clone()),
             _ => expect.clone(),
         }
     }

@@ -51,6 +51,7 @@ impl Oracle {
             "peer_hidden" => What::Shown(false),
             "peer_visible" => What::Shown(true),
             "tick" => return self.ticked(at, frame),
+            "watch_triggered" => return self.watch_told(at, frame),
             _ => return Err(Violation::new("I7", format!("an unknown event: {event}"))),
         };
         let key = frame["eventData"]["pubkey"].as_str().unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Watermarks: what a pong confirms, who may be kept waiting for one, and by when it is asked for.
 
+use std::collections::BTreeSet;
+
 use super::conns::TICK;
 use super::ledger::{News, Ping, What};
 use super::mail::{Fate, Message, Target};
@@ -45,8 +47,27 @@ impl Oracle {
         });
         ledger.asked = true;
         ledger.unasked = None;
+        self.watches.pinged(at, watermark);
         self.scratch.pings.push(at);
         Ok(())
+    }
+
+    /// What was said in this step and was not for who was pinged may have stood before the ping: it
+    /// is known only now.
+    pub(crate) fn pings_completed(&mut self) {
+        for at in &self.scratch.pings {
+            let attached = self.leases.iter().find(|(_, l)| l.conn() == Some(*at));
+            let ledger = attached.and_then(|(id, _)| self.ledgers.get_mut(id));
+            let Some(ledger) = ledger else { continue };
+            let owed = ledger.done.iter().chain(&ledger.due);
+            let owed: BTreeSet<usize> = owed.map(|entry| entry.news).collect();
+            let Some(ping) = ledger.pings.last_mut() else {
+                continue;
+            };
+            while ping.read.1 < self.news.len() && !owed.contains(&ping.read.1) {
+                ping.read.1 += 1;
+            }
+        }
     }
 
     /// A pong came: one to a ping of this socket confirms what stood before that.

@@ -1,0 +1,76 @@
+//! Operations on what a session owns: URL watches, and the pages they look at.
+
+use holdfast_core::ids::Token;
+use holdfast_core::watch::FetchFailure;
+
+use crate::oracle::{Cause, Violation};
+use crate::plan::Do;
+use crate::rng::Rng;
+use crate::said::{self, Frame};
+use crate::world::{Event, World};
+
+/// A page that is being fetched, for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fetch {
+    shard: u16,
+    token: Token,
+    page: usize,
+}
+
+impl World {
+    /// One or several requests of one kind, mostly by different clients.
+    pub(crate) fn own(&mut self, what: Do, rng: &mut Rng) {
+        for _ in 0..=rng.below(4) {
+            let client = self.someone(rng);
+            let frame = self.owning(what, client, rng);
+            self.later.push((client, frame));
+            let at = self.time + rng.below(500);
+            let index = self.later.len() - 1;
+            self.queue.push(at, Event::Later(index));
+        }
+    }
+
+    fn owning(&mut self, _: Do, client: usize, rng: &mut Rng) -> Frame {
+        let req = self.clients[client].request_id();
+        match rng.below(8) {
+            0 => {
+                let id = self.oracle.watches.some(rng.next());
+                said::unwatch(id.as_deref().unwrap_or("00000000"), &req)
+            }
+            1 => said::watches(&req),
+            _ => said::watch(self.oracle.next_message(), &req),
+        }
+    }
+
+    /// A page is fetched: it takes its time, or comes to nothing.
+    pub(crate) fn fetch(&mut self, shard: u16, url: &str, token: Token) {
+        let Some(broker) = &mut self.broker else {
+            return;
+        };
+        let slow = *broker.rng.pick(&[20, 900, 8_000]);
+        let at = self.time + broker.rng.below(slow);
+        let page = said::watch_number(url).unwrap_or_default();
+        let fetch = Fetch { shard, token, page };
+        self.queue.push(at, Event::Fetched(self.epoch, fetch));
+    }
+
+    /// It is there. Pages change every few seconds, and back, until the faults end.
+    pub(crate) fn fetched(&mut self, fetch: Fetch) -> Result<(), Violation> {
+        let event = Event::Fetched(self.epoch, fetch);
+        if self.postponed(usize::from(fetch.shard), event) {
+            return Ok(());
+        }
+        let Some(broker) = &mut self.broker else {
+            return Ok(());
+        };
+        let result = if broker.rng.chance(100) {
+            Err(FetchFailure::Timeout)
+        } else {
+            let page = u64::try_from(fetch.page).unwrap_or_default();
+            let time = if self.healed { 0 } else { self.time };
+            let version = (time / (4_000 + page % 5 * 3_000) + page) % 3;
+            Ok(format!("version {version}"))
+        };
+        self.drive(fetch.shard, None, &Cause::Fetched(fetch.token, result))
+    }
+}
