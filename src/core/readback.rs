@@ -43,10 +43,25 @@ impl Shard {
                 limit,
             };
             self.query(t, token, query, Waiting::Mailbox(mesh, key));
+            self.siblings_wait(slot, &key);
         }
         // Also if a sibling asked.
         if self.hidden_before(slot, Seq(u64::MAX)) {
             self.fall_behind(slot);
+        }
+    }
+
+    /// What is read for the key of a session's member may be for a sibling that has kept up: nothing
+    /// overtakes it from here on.
+    fn siblings_wait(&mut self, slot: u32, key: &PubKey) {
+        let peer = self.peers.get_slot(slot);
+        let member = peer.and_then(|peer| self.member(peer.member));
+        let Some(member) = member.filter(|member| member.key == *key) else {
+            return;
+        };
+        let siblings = member.sessions.iter(&self.peers, List::Member);
+        for sibling in siblings.collect::<Vec<u32>>() {
+            self.fall_behind(sibling);
         }
     }
 

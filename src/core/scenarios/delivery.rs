@@ -396,6 +396,30 @@ fn mail_that_only_its_sender_could_take_keeps_back_nobody_elses() {
 }
 
 #[test]
+fn nothing_overtakes_mail_that_a_busy_sibling_kept_on_disk() {
+    let mut world = World::new();
+    let alice = world.join(launched(1, 11, "a"));
+    let other = world.join(launched(2, 21, "other"));
+    let busy = world.join(launched(2, 22, "busy"));
+    let keyless = world.join(member(2, None, "keyless"));
+    let to_bob = keys(2).public().to_string();
+    let low = |text: &str| {
+        let mut frame = send(&to_bob, text);
+        frame["priority"] = "low".into();
+        frame
+    };
+    world.write(busy, &json!({"type": "set_status", "status": "dnd"}));
+    let in_memory = crate::limits::MAILBOX_MESSAGES_MAX;
+    (0..=in_memory).for_each(|n| world.write(other, &low(&format!("own {n}"))));
+    world.write(alice, &low("from alice"));
+    world.write(busy, &json!({"type": "set_status", "status": "idle"}));
+    world.write(alice, &send("*", "to all"));
+    assert!(world.texts(keyless).is_empty(), "it is being read");
+    world.answer_mailboxes();
+    assert_eq!(world.texts(keyless), ["from alice", "to all"]);
+}
+
+#[test]
 fn a_member_revoked_after_shutdown_touches_no_socket() {
     let (mut world, alice, bob, key) = pair();
     let sibling = world.join(launched(2, 22, "sibling"));
