@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::ids::PeerHandle;
 use crate::limits::{SCHEDULE_RETRY, SCHEDULES_AT_ONCE, SCHEDULES_WATCHED};
 use crate::log::What;
+use crate::marks::{Mark, mark};
 use crate::outbox::Mail;
 use crate::peer::{MemberIx, MeshIx};
 use crate::routing::{Audience, NoRecipient, Recipient, Target};
@@ -41,6 +42,7 @@ impl Shard {
         {
             row.deliver_at = cron::next(expression, t.now.wall).unwrap_or(row.deliver_at);
         }
+        mark(Mark::ScheduleFound);
         let due = row.deliver_at;
         let key = self.schedules.insert(member, row);
         self.schedules.wake(key, due);
@@ -83,6 +85,7 @@ impl Shard {
         let (rate, burst) = (self.config.send_rate, self.config.send_burst);
         let member = self.member_mut(key.0);
         if member.is_some_and(|member| !member.bucket.take(t.now.mono, rate, burst)) {
+            mark(Mark::SchedulePaced);
             self.schedules.wake(key, t.now.wall.after(SCHEDULE_RETRY));
             return;
         }
@@ -93,8 +96,14 @@ impl Shard {
         let now = t.now.wall.max(row.deliver_at);
         let next = row.cron.as_deref().and_then(|cron| cron::next(cron, now));
         match next {
-            Some(next) => self.schedules.fired(key, next),
-            None => drop(self.schedules.remove(key)),
+            Some(next) => {
+                mark(Mark::CronSent);
+                self.schedules.fired(key, next);
+            }
+            None => {
+                mark(Mark::ScheduleSent);
+                self.schedules.remove(key);
+            }
         }
         let author = self.author(key.0, &row.presence_id);
         if let Some(author) = author {
@@ -113,6 +122,7 @@ impl Shard {
                 self.say_due(t, key.0, (message, way));
             }
             Err(refused) => {
+                mark(Mark::ScheduleRefused);
                 t.observe(Event::SendRefused {
                     reason: "no_recipient",
                 });

@@ -154,6 +154,16 @@ marks! {
     Ticked,
     /// The last lease of a mesh with a clock ended.
     ClockPausedAlone,
+    /// A scheduled message was sent for the last time.
+    ScheduleSent,
+    /// One that repeats was sent.
+    CronSent,
+    /// What was due had no recipient.
+    ScheduleRefused,
+    /// What was due waited, as its member sends too much.
+    SchedulePaced,
+    /// A scheduled message was found at boot.
+    ScheduleFound,
     /// A watch waited until others of its session were fetched.
     WatchWaited,
     /// A document came for a watch that was gone.
@@ -232,6 +242,10 @@ mod seen {
         pub subscribers: usize,
         /// Clocks that run.
         pub clocks: usize,
+        /// Scheduled messages, and their index by id.
+        pub schedules: (usize, usize),
+        /// Those of them that fall due.
+        pub schedules_due: usize,
         /// Watches, as sessions have them.
         pub watches: usize,
         /// Watches, as meshes index them.
@@ -274,6 +288,8 @@ mod seen {
                     .filter_map(|mesh| mesh.clock.as_ref())
                     .filter(|clock| clock.running.is_some())
                     .count(),
+                schedules: self.schedules.counts(),
+                schedules_due: self.schedules.due_count(),
                 watches: self
                     .peers
                     .iter()

@@ -102,6 +102,18 @@ impl Schedules {
         self.wake(key, next);
     }
 
+    /// How many there are, and how many are found by id.
+    #[cfg(feature = "marks")]
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.all.len(), self.by_id.len())
+    }
+
+    /// How many fall due.
+    #[cfg(feature = "marks")]
+    pub(crate) fn due_count(&self) -> usize {
+        self.due.len()
+    }
+
     /// The one to be looked at first, and when.
     pub(crate) fn first(&self) -> Option<(Wall, Key)> {
         self.due.first().copied()

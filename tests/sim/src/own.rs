@@ -30,8 +30,11 @@ impl World {
         }
     }
 
-    fn owning(&mut self, _: Do, client: usize, rng: &mut Rng) -> Frame {
+    fn owning(&mut self, what: Do, client: usize, rng: &mut Rng) -> Frame {
         let req = self.clients[client].request_id();
+        if what == Do::Schedule {
+            return self.scheduling(client, &req, rng);
+        }
         match rng.below(8) {
             0 => {
                 let id = self.oracle.watches.some(rng.next());
@@ -39,6 +42,23 @@ impl World {
             }
             1 => said::watches(&req),
             _ => said::watch(self.oracle.next_message(), &req),
+        }
+    }
+
+    fn scheduling(&mut self, client: usize, req: &str, rng: &mut Rng) -> Frame {
+        match rng.below(10) {
+            0 => said::scheduled(req),
+            1 | 2 => {
+                let id = self.oracle.schedules.some(rng.next());
+                said::cancel(id.as_deref().unwrap_or("none"), req)
+            }
+            3 => said::schedule(self.oracle.next_message(), "*", None, req),
+            _ => {
+                let to = self.target(rng, client);
+                let away = *rng.pick(&[0, 900, 9_000, 100_000, 3_000_000]);
+                let at = self.wall().saturating_add_unsigned(rng.below(away + 1));
+                said::schedule(self.oracle.next_message(), &to, Some(at), req)
+            }
         }
     }
 

@@ -95,6 +95,8 @@ kinds! {
     Stream = 14,
     /// The simulation clock is set, paused or resumed.
     Clock = 4,
+    /// A message is scheduled, or no longer, or schedules are listed.
+    Schedule = 8,
     /// A URL is watched, or no longer, or watches are listed.
     Watch = 8,
     /// kick or disconnect.

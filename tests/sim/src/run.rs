@@ -79,6 +79,13 @@ impl World {
         self.queue.push(heal, Event::Heal);
         self.until(heal)?;
         self.until(heal + self.settling_time())?;
+        // What has just fallen due arrives. Not much of it is left.
+        for _ in 0..100 {
+            if !self.oracle.fired_lately() {
+                break;
+            }
+            self.until(self.time + 5_000)?;
+        }
         self.final_checks()
     }
 
@@ -123,7 +130,7 @@ impl World {
         }
     }
 
-    fn final_checks(&self) -> Result<(), Violation> {
+    fn final_checks(&mut self) -> Result<(), Violation> {
         let Some(broker) = &self.broker else {
             return Err(Violation::new("I8", "the broker does not run at the end"));
         };
@@ -134,6 +141,7 @@ impl World {
             self.oracle.at_rest(&shard.inspect())?;
         }
         self.oracle.rows_agree(&self.disk.tables)?;
+        self.oracle.fired_promised(&self.disk.tables);
         self.oracle.settled()?;
         for client in self.clients.iter().filter(|client| !client.extra) {
             let who = &client.persona.who;

@@ -49,6 +49,8 @@ pub(crate) enum Said {
     Watch(usize),
     /// `unwatch`: which, by its id.
     Unwatch(String, String),
+    /// `schedule`, `cancel_scheduled`, `list_scheduled`.
+    Schedule(ScheduleAsked, String),
     /// `watch_list`.
     Watches(String),
     /// Anything that changes no lease and reaches nobody else.
@@ -111,6 +113,17 @@ pub(crate) enum TaskAsked {
     List,
 }
 
+/// A request about what is scheduled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ScheduleAsked {
+    /// A new one.
+    Make,
+    /// That one is cancelled.
+    Cancel(String),
+    /// Those of the member.
+    List,
+}
+
 /// The answer a request gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expect {
@@ -133,6 +146,12 @@ pub(crate) enum Expect {
     Unwatched(String, String),
     /// `watch_list_result` with those, by the number in their URLs.
     Watches(Vec<usize>, String),
+    /// `scheduled_ack`, or an error, with that `_reqId`.
+    Schedule(String),
+    /// `scheduled_list` with those.
+    Schedules(Vec<String>, String),
+    /// `cancel_scheduled_ack` for that one, and whether it was there.
+    Cancelled(String, bool, String),
     /// A second hello on one socket: `hello_ack` if it is of the session itself, else an error.
     Hello(bool),
 }
@@ -369,6 +388,32 @@ pub(crate) fn watch_number(url: &str) -> Option<usize> {
 pub(crate) fn unwatch(id: &str, req: &str) -> Frame {
     let value = json!({"type": "unwatch", "watchId": id, "_reqId": req});
     let said = Said::Unwatch(id.to_owned(), req.to_owned());
+    frame(&value, said, Expect::Nothing)
+}
+
+/// `schedule`: a message to be sent then, or every minute.
+pub(crate) fn schedule(number: usize, to: &str, at: Option<i64>, req: &str) -> Frame {
+    let text = format!("m{number}");
+    let mut value = json!({"type": "schedule", "to": to, "message": text, "_reqId": req});
+    match at {
+        Some(at) => value["deliverAt"] = at.into(),
+        None => value["cron"] = "* * * * *".into(),
+    }
+    let said = Said::Schedule(ScheduleAsked::Make, req.to_owned());
+    frame(&value, said, Expect::Nothing)
+}
+
+/// `cancel_scheduled`.
+pub(crate) fn cancel(id: &str, req: &str) -> Frame {
+    let value = json!({"type": "cancel_scheduled", "scheduledId": id, "_reqId": req});
+    let said = Said::Schedule(ScheduleAsked::Cancel(id.to_owned()), req.to_owned());
+    frame(&value, said, Expect::Nothing)
+}
+
+/// `list_scheduled`.
+pub(crate) fn scheduled(req: &str) -> Frame {
+    let value = json!({"type": "list_scheduled", "_reqId": req});
+    let said = Said::Schedule(ScheduleAsked::List, req.to_owned());
     frame(&value, said, Expect::Nothing)
 }
 

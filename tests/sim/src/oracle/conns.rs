@@ -9,6 +9,7 @@ use holdfast_core::rows::StoreOp;
 use serde_json::Value;
 
 use super::contests::Contest;
+use super::schedules::schedules_listed;
 use super::watched::watches_listed;
 use super::{Cause, ConnKey, Oracle, Step, Verdict, ensure};
 use crate::oracle::model::Seat;
@@ -158,6 +159,7 @@ impl Oracle {
             (Some("state_change" | "stream_data"), _) => self.shared_told(at, &frame, bytes),
             // It follows the answer that is judged.
             (Some("state_value"), _) => Ok(()),
+            (Some("ack"), _) if unasked(&frame) => self.told_fired(step, at, &frame),
             (Some(_), _) => self.replied(step, at, &frame),
             (None, _) => Err(super::Violation::new(
                 "I7",
@@ -207,6 +209,13 @@ impl Oracle {
                 (kind == "watch_ack" || code == "storage") && req == Some(id)
             }
             Expect::Watches(_, id) => kind == "watch_list_result" && req == Some(id),
+            Expect::Schedule(id) => (kind == "scheduled_ack" || kind == "error") && req == Some(id),
+            Expect::Schedules(_, id) => kind == "scheduled_list" && req == Some(id),
+            Expect::Cancelled(of, ok, id) => {
+                let ack = kind == "cancel_scheduled_ack";
+                let fits = frame["ok"] == *ok && frame["scheduledId"] == **of;
+                (ack && fits || code == "storage") && req == Some(id)
+            }
             Expect::Error => kind == "error" && req.is_none(),
             Expect::Hello(own) if kind == "hello_ack" => *own,
             Expect::Hello(own) => kind == "error" && second_refusal(code, *own),
@@ -217,10 +226,13 @@ impl Oracle {
             Expect::Task(asked, _) => self.task_answered(step, at, &asked, frame),
             Expect::Watch(number, _) => self.watch_answered(step, number, frame),
             Expect::Unwatched(id, _) => self.unwatch_answered(step, &id, frame),
+            Expect::Schedule(_) => self.schedule_answered(step, frame),
+            Expect::Schedules(ids, _) => schedules_listed(&ids, frame),
             Expect::Watches(numbers, _) => watches_listed(&numbers, frame),
             Expect::Nothing
             | Expect::Reply(..)
             | Expect::Refused(..)
+            | Expect::Cancelled(..)
             | Expect::State(..)
             | Expect::Error
             | Expect::Hello(_) => Ok(()),
@@ -397,6 +409,12 @@ impl Oracle {
         );
         Ok(())
     }
+}
+
+/// Whether an `ack` is for a message that its member had scheduled: clients number what they send.
+fn unasked(ack: &Value) -> bool {
+    let id = ack["id"].as_str().unwrap_or_default();
+    ack["_reqId"].is_null() && id.len() == 36
 }
 
 /// Whether a second hello may be refused so; its own session's only if it says too many.

@@ -38,6 +38,7 @@ impl Oracle {
                 if let (Some(index), Err(_)) = (self.tokens.get(&at), result) {
                     self.messages[*index].lost = true;
                 }
+                self.schedule_stored(at, result);
                 self.store_refused |= result.is_err();
             }
             Cause::Answered(_, result) => self.store_refused |= result.is_err(),
@@ -197,10 +198,10 @@ impl Oracle {
         );
         // Each session has one timer of its lease, and at most a watermark's and a status's; each
         // watch at most one; each mesh at most one for mail that the disk did not give, one after a burst, and one of its
-        // clock.
+        // clock; the shard one of what is scheduled.
         let meshes = self.plan.town.meshes.len();
         let watches = self.watches_on(shard);
-        let (least, most) = (leases, leases * 3 + greeting + 3 * meshes + watches);
+        let (least, most) = (leases, leases * 3 + greeting + 3 * meshes + watches + 1);
         let timers = inspect.timers;
         ensure!(
             (least..=most).contains(&timers),
@@ -229,6 +230,7 @@ impl Oracle {
             "{inspect:?}, {leases} leases"
         );
         self.sharing_inspected(shard, inspect)?;
-        self.watches_inspected(shard, inspect)
+        self.watches_inspected(shard, inspect)?;
+        self.schedules_inspected(shard, inspect)
     }
 }

@@ -92,8 +92,8 @@ impl Oracle {
             | StoreOp::Audit(_)
             | StoreOp::MemberRevoked { .. }
             | StoreOp::SchedulePut(_)
-            | StoreOp::ScheduleCancelled { .. }
             | StoreOp::ScheduleFired { .. }
+            | StoreOp::ScheduleCancelled { .. }
             | StoreOp::ServerPut(_)
             | StoreOp::ServerRemoved { .. }
             | StoreOp::Topic(_) => {}

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::model::Lease;
 use super::{ConnKey, Oracle, Step, Verdict, Violation, ensure};
-use crate::said::{Said, SendSaid};
+use crate::said::{Said, ScheduleAsked, SendSaid};
 
 /// What the sender knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub(crate) enum Target {
 pub(crate) struct Message {
     pub(crate) said: Rc<SendSaid>,
     pub(crate) mesh: usize,
+    /// The session; of what was scheduled none is.
     pub(crate) sender: String,
     pub(crate) sender_member: usize,
     pub(crate) sender_key: Option<PubKey>,
@@ -59,11 +60,40 @@ pub(crate) struct Message {
     /// Bytes of its text.
     pub(crate) size: usize,
     /// Somebody was there to take it when it was sent.
-    present: bool,
+    pub(super) present: bool,
     /// Nobody was, and it waits for who was known: for sure, perhaps.
-    deferred: (bool, bool),
+    pub(super) deferred: (bool, bool),
     /// How often it was sent once more.
-    repeats: usize,
+    pub(super) repeats: usize,
+}
+
+impl Message {
+    /// One that is sent, by nobody yet.
+    pub(crate) fn new(said: Rc<SendSaid>, target: Target) -> Self {
+        Self {
+            said,
+            target,
+            mesh: 0,
+            sender: String::new(),
+            sender_member: 0,
+            sender_key: None,
+            sender_name: String::new(),
+            fate: Fate::Asked,
+            id: None,
+            holder: None,
+            was_written: false,
+            delivered: false,
+            received: false,
+            renounced: false,
+            lost: false,
+            seq: None,
+            position: None,
+            size: 0,
+            present: false,
+            deferred: (false, false),
+            repeats: 0,
+        }
+    }
 }
 
 /// A mailbox that is being read from disk.
@@ -133,12 +163,16 @@ impl Oracle {
             | Said::Subscribe(..)
             | Said::Publish(..)
             | Said::Clock(_) => self.share(&id, lease.mesh, said),
+            Said::Schedule(ScheduleAsked::Cancel(which), _) => {
+                self.schedule_cancelled(lease.who.member, which);
+            }
             Said::Unwatch(watch, _) => self.unwatched(&id, watch),
             Said::Hello(_)
             | Said::Kick(..)
             | Said::Goodbye
             | Said::Watch(..)
             | Said::Watches(_)
+            | Said::Schedule(..)
             | Said::Other => {}
         }
     }
@@ -205,27 +239,14 @@ impl Oracle {
             _ => (false, false),
         };
         self.messages.push(Message {
-            said: Rc::clone(said),
             mesh: lease.mesh,
             sender: id.to_owned(),
             sender_member: lease.who.member,
             sender_key: lease.key,
             sender_name: lease.name.clone(),
-            target,
-            fate: Fate::Asked,
-            id: None,
-            holder: None,
-            was_written: false,
-            delivered: false,
-            received: false,
-            renounced: false,
-            lost: false,
-            seq: None,
-            position: None,
-            size: 0,
             present,
             deferred,
-            repeats: 0,
+            ..Message::new(Rc::clone(said), target)
         });
     }
 

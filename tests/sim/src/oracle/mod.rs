@@ -20,6 +20,7 @@ mod publish;
 mod pushes;
 mod restart;
 mod rows;
+mod schedules;
 mod sharing;
 mod tasks;
 mod tokens;
@@ -133,6 +134,8 @@ struct Scratch {
     overtaken: Vec<(String, ConnKey)>,
     /// The resume token by which somebody came in.
     token: Option<String>,
+    /// Makers of what falls due.
+    authors: Vec<String>,
     /// The watch whose first value came.
     first_seen: Option<usize>,
     /// What the socket was before the input.
@@ -180,6 +183,7 @@ pub(crate) struct Oracle {
     pub(crate) tasks: tasks::Tasks,
     sharing: sharing::Sharing,
     pub(crate) watches: watched::Watched,
+    pub(crate) schedules: schedules::Schedules,
     numbers: usize,
     order: u64,
     booting: bool,
@@ -245,6 +249,7 @@ impl Oracle {
             tasks: tasks::Tasks::default(),
             sharing: sharing::Sharing::default(),
             watches: watched::Watched::default(),
+            schedules: schedules::Schedules::default(),
             numbers: 0,
             order: 0,
             booting: false,
@@ -265,6 +270,7 @@ impl Oracle {
         self.prepare(step)?;
         self.inserted(step)?;
         self.watches_made(step)?;
+        self.scheduled(step)?;
         self.scratch.claims = self.claims(step);
         for effect in step.effects {
             self.effect(step, effect)?;
@@ -278,6 +284,7 @@ impl Oracle {
         self.overtaken_cut()?;
         self.accounts_settled()?;
         self.watches_settled(step)?;
+        self.schedules_kept(step)?;
         self.cursors_noted(step)?;
         self.pong_counted(step)?;
         self.answer_counted()?;

@@ -63,6 +63,11 @@ impl Oracle {
                 );
                 (!direct).then_some(Claim::Message(index))
             }
+            StoreOp::ScheduleFired { sent, .. } => {
+                let row = sent.as_ref()?;
+                let index = self.by_id.get(row.id.as_str()).copied()?;
+                row.position.map(|_| Claim::Message(index))
+            }
             StoreOp::StateSet { row, .. } => {
                 let (id, _) = self.attached((step.shard, step.conn?))?;
                 let key = KEYS.iter().position(|key| *key == row.key)?;

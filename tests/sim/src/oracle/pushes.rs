@@ -167,6 +167,8 @@ impl Oracle {
     pub(crate) fn vague(&self, message: &Message, target: PubKey) -> bool {
         let member_key = self.plan.town.member_key(message.sender_member);
         let own = member_key == target || message.sender_key == Some(target);
+        // What was scheduled is of no session.
+        let own = own && !message.sender.is_empty();
         let twin = |(id, lease): (&String, &Lease)| {
             *id != message.sender && lease.key == message.sender_key
         };
@@ -220,7 +222,9 @@ impl Oracle {
             return Ok(());
         }
         for earlier in &self.messages[..index] {
-            let same = earlier.sender == this.sender && earlier.target == Target::Key(target);
+            let same = earlier.sender == this.sender
+                && earlier.sender_member == this.sender_member
+                && earlier.target == Target::Key(target);
             let open = earlier.id.is_some()
                 && earlier.fate != Fate::Refused
                 && !earlier.delivered

@@ -101,6 +101,9 @@ impl Oracle {
                 }
                 Some(row) => {
                     message.delivered = row.delivered_at.is_some();
+                    if message.sender.is_empty() {
+                        message.fate = Fate::Acked;
+                    }
                     let direct = matches!(message.target, super::mail::Target::Key(_));
                     let known = message.received || message.renounced || !direct;
                     ensure!(
@@ -128,7 +131,8 @@ impl Oracle {
             });
         }
         self.news_restored(tables)?;
-        self.watches_restored(tables)
+        self.watches_restored(tables)?;
+        self.schedules_restored(tables)
     }
 
     /// The boot is over.
@@ -320,6 +324,7 @@ impl Oracle {
             );
         }
         self.watch_rows_agree(tables)?;
+        self.schedule_rows_agree(tables)?;
         let open = tables
             .presences
             .iter()

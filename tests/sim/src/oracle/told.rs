@@ -192,7 +192,7 @@ impl Oracle {
             );
             let speaks = of == speaker.as_ref() && news.what == What::Joined;
             let again = self.scratch.again.contains(&news.of);
-            let due = of == due.as_ref() || again;
+            let due = of == due.as_ref() || again || self.scratch.authors.contains(&news.of);
             let reason = !about || due || speaks || list == Some(news.mesh);
             ensure!(
                 reason,
