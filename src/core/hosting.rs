@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::chain::List;
 use crate::ids::{Position, news_id};
 use crate::log::{Kept, What};
+use crate::marks::{Mark, mark};
 use crate::peer::{Kind, MemberIx, MeshIx, PeerConn};
 use crate::rows::{PeerRole, ServerRow, StoreOp};
 use crate::servers::{Holder, Host, Server, Servers};
@@ -68,6 +69,9 @@ impl Shard {
         server.told = (self.stamp(), t.now.wall);
         let servers = self.mesh_mut(mesh)?.servers.get_or_insert_default();
         let earlier = servers.get(name).map(|earlier| earlier.told.0);
+        if earlier.is_some() {
+            mark(Mark::ServerReplaced);
+        }
         servers.put(name, server);
         Some((self.server_put(mesh, name)?, earlier))
     }
@@ -186,6 +190,11 @@ impl Shard {
             if let Some(servers) = self.servers_mut(gone.mesh) {
                 servers.move_to(name, Host::Away(t.now.wall), gone.name());
             }
+            mark(if persistent {
+                Mark::ServerAway
+            } else {
+                Mark::ServerEnded
+            });
             if !persistent {
                 self.remove_server(t, gone.mesh, name);
             } else if let Some(put) = self.server_put(gone.mesh, name) {
@@ -220,6 +229,7 @@ impl Shard {
         // Whoever hears of it must have heard of its host first.
         self.announce_joined(t, slot);
         for name in &names {
+            mark(Mark::ServerRestored);
             self.restore_server(t, (mesh, name), Holder { slot, order });
         }
     }
@@ -272,6 +282,7 @@ impl Shard {
             t.persist(put);
         }
         if let Some(holder) = holder {
+            mark(Mark::ServerFound);
             self.recall_server(t, (mesh, &name), holder, told);
         }
     }

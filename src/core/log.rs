@@ -71,7 +71,7 @@ pub(crate) enum What {
         publisher: u64,
     },
     /// An MCP server is there, or is there no more; `superseded` is where the mesh was next told of
-    /// that name. The host's session is not told.
+    /// it. The host's session is not told.
     Server {
         host: u64,
         superseded: Option<Position>,

@@ -154,6 +154,26 @@ marks! {
     Ticked,
     /// The last lease of a mesh with a clock ended.
     ClockPausedAlone,
+    /// An MCP server took the place of another of its name.
+    ServerReplaced,
+    /// An MCP server ended with the lease of its host.
+    ServerEnded,
+    /// A persistent one waits for its host.
+    ServerAway,
+    /// Its host is back.
+    ServerRestored,
+    /// A server was found at boot, with its host in grace.
+    ServerFound,
+    /// A host was called that has no socket.
+    CallWaits,
+    /// A host was called again on its next socket.
+    CallAgain,
+    /// The result of a call waits for its caller.
+    ResultKept,
+    /// Nobody answered a call in time.
+    CallOverdue,
+    /// The host of a call is gone.
+    CallLost,
     /// A scheduled message was sent for the last time.
     ScheduleSent,
     /// One that repeats was sent.
@@ -198,6 +218,7 @@ mod seen {
     use std::cell::Cell;
 
     use super::Mark;
+    use crate::servers::Servers;
     use crate::shard::Shard;
 
     thread_local! {
@@ -246,6 +267,12 @@ mod seen {
         pub schedules: (usize, usize),
         /// Those of them that fall due.
         pub schedules_due: usize,
+        /// MCP servers.
+        pub servers: usize,
+        /// Those of them that leases are said to host.
+        pub hosted: usize,
+        /// Calls that are not over.
+        pub calls: usize,
         /// Watches, as sessions have them.
         pub watches: usize,
         /// Watches, as meshes index them.
@@ -259,6 +286,7 @@ mod seen {
         #[must_use]
         pub fn inspect(&self) -> Inspect {
             let meshes = || self.meshes.iter();
+            let servers = || meshes().filter_map(|mesh| mesh.servers.as_deref());
             Inspect {
                 sessions: self.peers.len(),
                 timers: self.wheel.len(),
@@ -290,6 +318,9 @@ mod seen {
                     .count(),
                 schedules: self.schedules.counts(),
                 schedules_due: self.schedules.due_count(),
+                servers: servers().map(Servers::len).sum(),
+                hosted: servers().map(Servers::hosted_count).sum(),
+                calls: servers().map(|all| all.calls().count()).sum(),
                 watches: self
                     .peers
                     .iter()

@@ -128,6 +128,12 @@ impl Servers {
         self.hosted.get(&order).map_or(&[], Vec::as_slice)
     }
 
+    /// How many are named as hosted.
+    #[cfg(feature = "marks")]
+    pub(crate) fn hosted_count(&self) -> usize {
+        self.hosted.values().map(Vec::len).sum()
+    }
+
     /// Enters a server, in the place of another of that name.
     pub(crate) fn put(&mut self, name: &str, server: Server) {
         self.remove(name);

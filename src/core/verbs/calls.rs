@@ -14,6 +14,7 @@ use crate::limits::{
     CALL_BYTES_MAX, CALL_PATIENCE, CALL_RESULT_BYTES_MAX, CALLS_PER_MESH_MAX,
     CALLS_PER_SESSION_MAX, CALLS_TO_HOST_BYTES_MAX, NAME_BYTES_MAX,
 };
+use crate::marks::{Mark, mark};
 use crate::peer::{MeshIx, PeerConn};
 use crate::servers::{Call, Holder, Host, Servers};
 use crate::shard::{Shard, Timer, Turn};
@@ -180,6 +181,7 @@ impl Shard {
         };
         let host = self.lease(call.host);
         let Some((host, conn)) = host.and_then(|host| Some((host, host.conn()?))) else {
+            mark(Mark::CallWaits);
             return;
         };
         t.send(conn, call.forward.clone());
@@ -248,6 +250,7 @@ impl Shard {
         let away = self.lease(caller).is_some_and(|peer| peer.conn().is_none());
         let call = self.servers_mut(mesh).and_then(|s| s.call_mut(number));
         if let Some(call) = call.filter(|_| away) {
+            mark(Mark::ResultKept);
             call.answer = Some(frame);
             return;
         }
@@ -269,6 +272,7 @@ impl Shard {
     pub(crate) fn call_overdue(&mut self, t: &mut Turn<'_>, mesh: MeshIx, number: u32) {
         let call = self.servers(mesh).and_then(|servers| servers.call(number));
         let Some(call) = call else { return };
+        mark(Mark::CallOverdue);
         let frame = failed("MCP call timed out (30s)", call.req_id.as_deref());
         let (caller, answered) = (call.caller, call.answer.is_some());
         self.forget_call(mesh, number);
@@ -298,6 +302,7 @@ impl Shard {
             self.answer_call(t, mesh, number, frame);
         }
         for number in unheard {
+            mark(Mark::CallAgain);
             self.write_call(t, mesh, number);
         }
     }
@@ -318,6 +323,7 @@ impl Shard {
             let Some(call) = call.filter(|call| call.answer.is_none()) else {
                 continue;
             };
+            mark(Mark::CallLost);
             let error = format!("MCP server \"{}\" host disconnected", call.server);
             let frame = failed(&error, call.req_id.as_deref());
             self.answer_call(t, gone.mesh, number, frame);

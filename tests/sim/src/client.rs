@@ -309,6 +309,10 @@ impl World {
             self.clients[client].tokens.extend(token);
             return self.welcome(client, link);
         }
+        if frame.starts_with(b"{\"type\":\"mcp_call_forward\"") {
+            let call = serde_json::from_slice(frame).unwrap_or_default();
+            return self.serve(client, &call);
+        }
         if !frame.starts_with(b"{\"type\":\"push\",\"messageId\"") {
             return;
         }

@@ -254,7 +254,7 @@ impl World {
         }
         let op = StoreOp::Restarted(restart);
         self.give(0, Item::Op { op, token: None });
-        self.oracle.booted()
+        self.oracle.booted(&self.disk.tables)
     }
 
     /// The process dies: every socket is reset, and only what was committed is left.

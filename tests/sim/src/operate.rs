@@ -42,7 +42,7 @@ impl World {
             Do::Resend => self.send_again(&mut rng),
             Do::Absence => self.absence(&mut rng),
             Do::ShareState | Do::Stream | Do::Clock => self.share(what, &mut rng),
-            Do::Watch | Do::Schedule => self.own(what, &mut rng),
+            Do::Watch | Do::Schedule | Do::Mcp => self.own(what, &mut rng),
             Do::SetStatus
             | Do::Show
             | Do::AskSomething

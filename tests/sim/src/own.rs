@@ -1,12 +1,15 @@
-//! Operations on what a session owns: URL watches, and the pages they look at.
+//! Operations on what sessions and members own: URL watches, and the pages they look at; scheduled
+//! messages; MCP servers, and calls of them.
 
 use holdfast_core::ids::Token;
 use holdfast_core::watch::FetchFailure;
+use serde_json::Value;
 
-use crate::oracle::{Cause, Violation};
+use crate::oracle::{Cause, Violation, of_forward};
 use crate::plan::Do;
 use crate::rng::Rng;
-use crate::said::{self, Frame};
+use crate::said::{self, Frame, McpAsked};
+use crate::town::SERVERS;
 use crate::world::{Event, World};
 
 /// A page that is being fetched, for whom.
@@ -32,6 +35,9 @@ impl World {
 
     fn owning(&mut self, what: Do, client: usize, rng: &mut Rng) -> Frame {
         let req = self.clients[client].request_id();
+        if what == Do::Mcp {
+            return self.serving(&req, rng);
+        }
         if what == Do::Schedule {
             return self.scheduling(client, &req, rng);
         }
@@ -59,6 +65,42 @@ impl World {
                 let at = self.wall().saturating_add_unsigned(rng.below(away + 1));
                 said::schedule(self.oracle.next_message(), &to, Some(at), req)
             }
+        }
+    }
+
+    fn serving(&mut self, req: &str, rng: &mut Rng) -> Frame {
+        let server = rng.index(SERVERS.len());
+        let asked = match rng.below(20) {
+            0..6 => McpAsked::Register(server, rng.chance(400)),
+            6 => McpAsked::Unregister(server),
+            7 | 8 => McpAsked::List,
+            9 => {
+                let call = self.oracle.calls.some(rng.next());
+                McpAsked::Respond(call.unwrap_or_default(), 0)
+            }
+            _ => McpAsked::Call(server, self.oracle.next_message()),
+        };
+        said::mcp(asked, req)
+    }
+
+    /// A client is called, and answers: at once, in a while, or never.
+    pub(crate) fn serve(&mut self, client: usize, call: &Value) {
+        let Some((id, number)) = of_forward(call) else {
+            return;
+        };
+        let seed = [60, client as u64, number as u64];
+        let mut rng = Rng::of(self.plan.seed, &seed);
+        let req = self.clients[client].request_id();
+        let frame = said::mcp(McpAsked::Respond(id, number), &req);
+        match rng.below(10) {
+            0..6 => self.say(client, frame),
+            6 | 7 => {
+                self.later.push((client, frame));
+                let at = self.time + rng.below(40_000);
+                let index = self.later.len() - 1;
+                self.queue.push(at, Event::Later(index));
+            }
+            _ => {}
         }
     }
 

@@ -95,6 +95,8 @@ kinds! {
     Stream = 14,
     /// The simulation clock is set, paused or resumed.
     Clock = 4,
+    /// An MCP server is registered, removed, listed or called, or somebody answers for another.
+    Mcp = 12,
     /// A message is scheduled, or no longer, or schedules are listed.
     Schedule = 8,
     /// A URL is watched, or no longer, or watches are listed.

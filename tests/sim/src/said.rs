@@ -6,7 +6,7 @@ use holdfast_core::rows::{Priority, Status};
 use serde_json::{Value, json};
 
 use crate::keys;
-use crate::town::{Identity, KEYS, Kind, STREAMS, Town};
+use crate::town::{Identity, KEYS, Kind, SERVERS, STREAMS, Town};
 
 /// A text message on its way to the broker.
 #[derive(Clone, Debug)]
@@ -51,6 +51,8 @@ pub(crate) enum Said {
     Unwatch(String, String),
     /// `schedule`, `cancel_scheduled`, `list_scheduled`.
     Schedule(ScheduleAsked, String),
+    /// A request about MCP servers.
+    Mcp(McpAsked, String),
     /// `watch_list`.
     Watches(String),
     /// Anything that changes no lease and reaches nobody else.
@@ -124,6 +126,21 @@ pub(crate) enum ScheduleAsked {
     List,
 }
 
+/// A request about MCP servers, which go by the place of their name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum McpAsked {
+    /// `mcp_register`, and whether it is to outlive its host.
+    Register(usize, bool),
+    /// `mcp_unregister`.
+    Unregister(usize),
+    /// `mcp_list`.
+    List,
+    /// `mcp_call`, with its number.
+    Call(usize, usize),
+    /// `mcp_call_response` to a call of that id, with that number.
+    Respond(String, usize),
+}
+
 /// The answer a request gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expect {
@@ -152,6 +169,10 @@ pub(crate) enum Expect {
     Schedules(Vec<String>, String),
     /// `cancel_scheduled_ack` for that one, and whether it was there.
     Cancelled(String, bool, String),
+    /// `mcp_register_ack`, or an error, with that `_reqId`.
+    Registered(usize, String),
+    /// `mcp_list_result` with those, and whether each is online.
+    Servers(Vec<(&'static str, bool)>, String),
     /// A second hello on one socket: `hello_ack` if it is of the session itself, else an error.
     Hello(bool),
 }
@@ -415,6 +436,28 @@ pub(crate) fn scheduled(req: &str) -> Frame {
     let value = json!({"type": "list_scheduled", "_reqId": req});
     let said = Said::Schedule(ScheduleAsked::List, req.to_owned());
     frame(&value, said, Expect::Nothing)
+}
+
+/// A request about MCP servers.
+pub(crate) fn mcp(asked: McpAsked, req: &str) -> Frame {
+    let mut value = match &asked {
+        McpAsked::Register(name, persistent) => json!({
+            "type": "mcp_register", "serverName": SERVERS[*name], "description": "",
+            "tools": [], "persistent": persistent,
+        }),
+        McpAsked::Unregister(name) => {
+            json!({"type": "mcp_unregister", "serverName": SERVERS[*name]})
+        }
+        McpAsked::List => json!({"type": "mcp_list"}),
+        McpAsked::Call(name, number) => json!({
+            "type": "mcp_call", "serverName": SERVERS[*name], "toolName": format!("t{number}"),
+        }),
+        McpAsked::Respond(call, number) => json!({
+            "type": "mcp_call_response", "callId": call, "result": {"n": number},
+        }),
+    };
+    value["_reqId"] = req.into();
+    frame(&value, Said::Mcp(asked, req.to_owned()), Expect::Nothing)
 }
 
 /// `watch_list`.

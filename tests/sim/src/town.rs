@@ -67,6 +67,9 @@ pub(crate) const KEYS: [&str; 3] = ["k", "other", "it's"];
 /// Streams.
 pub(crate) const STREAMS: [&str; 3] = ["logs", "other", "it's"];
 
+/// MCP servers.
+pub(crate) const SERVERS: [&str; 3] = ["files", "other", "it's"];
+
 /// Groups that clients join and messages go to; one is above another.
 pub(crate) const GROUPS: [&str; 5] = ["ops", "ops/night", "ops/night/eu", "dev", "it's"];
 

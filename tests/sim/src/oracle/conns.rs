@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::contests::Contest;
 use super::schedules::schedules_listed;
+use super::servers::servers_listed;
 use super::watched::watches_listed;
 use super::{Cause, ConnKey, Oracle, Step, Verdict, ensure};
 use crate::oracle::model::Seat;
@@ -159,6 +160,8 @@ impl Oracle {
             (Some("state_change" | "stream_data"), _) => self.shared_told(at, &frame, bytes),
             // It follows the answer that is judged.
             (Some("state_value"), _) => Ok(()),
+            (Some("mcp_call_forward"), _) => self.forwarded(at, &frame),
+            (Some("mcp_call_result"), _) => self.call_answered(at, &frame),
             (Some("ack"), _) if unasked(&frame) => self.told_fired(step, at, &frame),
             (Some(_), _) => self.replied(step, at, &frame),
             (None, _) => Err(super::Violation::new(
@@ -210,6 +213,10 @@ impl Oracle {
             }
             Expect::Watches(_, id) => kind == "watch_list_result" && req == Some(id),
             Expect::Schedule(id) => (kind == "scheduled_ack" || kind == "error") && req == Some(id),
+            Expect::Registered(_, id) => {
+                (kind == "mcp_register_ack" || kind == "error") && req == Some(id)
+            }
+            Expect::Servers(_, id) => kind == "mcp_list_result" && req == Some(id),
             Expect::Schedules(_, id) => kind == "scheduled_list" && req == Some(id),
             Expect::Cancelled(of, ok, id) => {
                 let ack = kind == "cancel_scheduled_ack";
@@ -227,6 +234,8 @@ impl Oracle {
             Expect::Watch(number, _) => self.watch_answered(step, number, frame),
             Expect::Unwatched(id, _) => self.unwatch_answered(step, &id, frame),
             Expect::Schedule(_) => self.schedule_answered(step, frame),
+            Expect::Registered(name, _) => self.registered(step, at, (name, frame)),
+            Expect::Servers(all, _) => servers_listed(&all, frame),
             Expect::Schedules(ids, _) => schedules_listed(&ids, frame),
             Expect::Watches(numbers, _) => watches_listed(&numbers, frame),
             Expect::Nothing

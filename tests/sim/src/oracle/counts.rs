@@ -68,6 +68,9 @@ impl Oracle {
                 }
             }
             Cause::Time => {
+                if !self.stopping {
+                    self.calls_overdue(step);
+                }
                 let over = |lease: &&mut Lease| {
                     lease
                         .working_until
@@ -197,11 +200,14 @@ impl Oracle {
             "{inspect:?}, {leases} leases"
         );
         // Each session has one timer of its lease, and at most a watermark's and a status's; each
-        // watch at most one; each mesh at most one for mail that the disk did not give, one after a burst, and one of its
+        // watch at most one, and each call one; each mesh at most one for mail that the disk did not give, one after a burst, and one of its
         // clock; the shard one of what is scheduled.
         let meshes = self.plan.town.meshes.len();
         let watches = self.watches_on(shard);
-        let (least, most) = (leases, leases * 3 + greeting + 3 * meshes + watches + 1);
+        let (least, most) = (
+            leases,
+            leases * 3 + greeting + 3 * meshes + watches + inspect.calls + 1,
+        );
         let timers = inspect.timers;
         ensure!(
             (least..=most).contains(&timers),
@@ -231,6 +237,8 @@ impl Oracle {
         );
         self.sharing_inspected(shard, inspect)?;
         self.watches_inspected(shard, inspect)?;
-        self.schedules_inspected(shard, inspect)
+        self.schedules_inspected(shard, inspect)?;
+        self.servers_inspected(shard, inspect)?;
+        self.calls_inspected(shard, inspect)
     }
 }

@@ -61,6 +61,7 @@ impl Oracle {
         self.leases.remove(id);
         self.shares_no_more(id, lease.mesh);
         self.watches.end(id);
+        self.calls_ended(id);
         self.ledgers.remove(id);
         if let Some(key) = lease.key {
             self.known

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use holdfast_core::ids::Position;
 
 use super::model::Lease;
+use super::servers::Served;
 use super::{ConnKey, Oracle, Verdict, Violation, ensure};
 
 /// What was said.
@@ -25,6 +26,8 @@ pub(crate) enum What {
     Set(usize, usize),
     /// A number was published to a stream.
     Data(usize, usize),
+    /// A server is there, or there no more.
+    Served(Served, usize),
 }
 
 /// One thing a mesh said to many. Its place in the oracle's list is its place in the order.
@@ -36,7 +39,7 @@ pub(crate) struct News {
     pub(crate) of: String,
     /// That session as it was.
     pub(crate) lease: Option<Box<Lease>>,
-    /// Only sessions that began before are told; of what was published, only those that were
+    /// Only sessions that began before are told, of servers these for sure; of what was published, only those that were
     /// subscribed before.
     pub(crate) before: u64,
     /// The message's place in the order of the broker.
@@ -154,7 +157,7 @@ impl Oracle {
             (What::Joined | What::Left, Some(of)) => {
                 news.of != id && lease.order < news.before && Self::hears(lease, of)
             }
-            (What::Shown(_) | What::Set(..), _) => news.of != id,
+            (What::Shown(_) | What::Set(..) | What::Served(..), _) => news.of != id,
             (What::Data(stream, _), _) => {
                 let since = self.subscribed(id, stream);
                 news.of != id && since.is_some_and(|since| news.before >= since)
@@ -168,10 +171,11 @@ impl Oracle {
         let place = self.news.len();
         let mut owed: Vec<(String, bool)> = Vec::new();
         for (id, lease) in self.leases.iter().filter(|(_, l)| l.mesh == news.mesh) {
+            let late = matches!(news.what, What::Served(..)) && lease.order > news.before;
             let sees = self.sees(id, lease, &news);
             // A message may become theirs while they are away.
             if sees || matches!(news.what, What::Message(_)) {
-                owed.push((id.clone(), sees));
+                owed.push((id.clone(), sees && !late));
             }
         }
         for (id, sure) in owed {
@@ -215,7 +219,7 @@ impl Oracle {
                 && !entry.heard
                 && match news.what {
                     What::Message(_) | What::Data(..) => true,
-                    What::Joined | What::Shown(_) | What::Set(..) => !news.over,
+                    What::Joined | What::Shown(_) | What::Set(..) | What::Served(..) => !news.over,
                     What::Left => {
                         let join = news
                             .joined
@@ -345,7 +349,10 @@ impl Oracle {
         // Who hides twice has but one place in its row: which of the two it is cannot be seen from
         // whom it was told first.
         let (news_of, known_of) = (&self.news[news], &self.news[known]);
-        let twice = matches!(known_of.what, What::Shown(_)) && news_of.id.is_none();
+        let twice = match known_of.what {
+            What::Shown(_) | What::Served(..) => news_of.id.is_none(),
+            _ => false,
+        };
         news == known || twice && news_of.what == known_of.what && news_of.of == known_of.of
     }
 

@@ -117,6 +117,10 @@ impl Oracle {
                 let row = super::sharing::state_row(self, tables, news.mesh, key);
                 row.map(|row| row.updated_at)
             }
+            What::Served(_, name) => {
+                let row = self.server_row(tables, (news.mesh, name));
+                row.map(|row| row.told.1)
+            }
             What::Shown(_) | What::Data(..) => None,
         }
     }
@@ -130,7 +134,7 @@ impl Oracle {
             }
             // The news of who is there is written anew, and not kept.
             What::Joined => (0, 3_000),
-            What::Left | What::Shown(_) => (150, 3_000),
+            What::Left | What::Shown(_) | What::Served(..) => (150, 3_000),
             What::Set(..) => (0, 3_000),
             What::Data(..) => (60, 3_000),
         };

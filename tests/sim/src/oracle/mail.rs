@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::model::Lease;
 use super::{ConnKey, Oracle, Step, Verdict, Violation, ensure};
-use crate::said::{Said, ScheduleAsked, SendSaid};
+use crate::said::{McpAsked, Said, ScheduleAsked, SendSaid};
 
 /// What the sender knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +166,12 @@ impl Oracle {
             Said::Schedule(ScheduleAsked::Cancel(which), _) => {
                 self.schedule_cancelled(lease.who.member, which);
             }
+            Said::Mcp(McpAsked::Call(server, number), req) => {
+                self.called(at, (&id, lease.mesh), (*server, *number, req));
+            }
+            Said::Mcp(McpAsked::Respond(call, result), _) => {
+                self.responded(&id, lease.mesh, (call, *result));
+            }
             Said::Unwatch(watch, _) => self.unwatched(&id, watch),
             Said::Hello(_)
             | Said::Kick(..)
@@ -173,6 +179,7 @@ impl Oracle {
             | Said::Watch(..)
             | Said::Watches(_)
             | Said::Schedule(..)
+            | Said::Mcp(..)
             | Said::Other => {}
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! It is naive on purpose: maps and full scans. A bug in it is a false alarm, not silence.
 
+mod calls;
 mod cause;
 mod conns;
 mod contests;
@@ -21,6 +22,7 @@ mod pushes;
 mod restart;
 mod rows;
 mod schedules;
+mod servers;
 mod sharing;
 mod tasks;
 mod tokens;
@@ -39,6 +41,7 @@ use holdfast_core::time::Now;
 use crate::disk::Tables;
 use crate::plan::Plan;
 
+pub(crate) use calls::of_forward;
 pub(crate) use cause::Cause;
 use conns::Conn;
 use mail::Message;
@@ -134,6 +137,8 @@ struct Scratch {
     overtaken: Vec<(String, ConnKey)>,
     /// The resume token by which somebody came in.
     token: Option<String>,
+    /// How many leases had begun.
+    order: u64,
     /// Makers of what falls due.
     authors: Vec<String>,
     /// The watch whose first value came.
@@ -184,6 +189,8 @@ pub(crate) struct Oracle {
     sharing: sharing::Sharing,
     pub(crate) watches: watched::Watched,
     pub(crate) schedules: schedules::Schedules,
+    servers: servers::Servers,
+    pub(crate) calls: calls::Calls,
     numbers: usize,
     order: u64,
     booting: bool,
@@ -250,6 +257,8 @@ impl Oracle {
             sharing: sharing::Sharing::default(),
             watches: watched::Watched::default(),
             schedules: schedules::Schedules::default(),
+            servers: servers::Servers::default(),
+            calls: calls::Calls::default(),
             numbers: 0,
             order: 0,
             booting: false,
@@ -265,12 +274,16 @@ impl Oracle {
     /// Judges one call of the core.
     pub(crate) fn judge(&mut self, step: &Step<'_>) -> Verdict {
         self.now = step.now;
-        self.scratch = Scratch::default();
+        self.scratch = Scratch {
+            order: self.order,
+            ..Scratch::default()
+        };
         self.age_logs();
         self.prepare(step)?;
         self.inserted(step)?;
         self.watches_made(step)?;
         self.scheduled(step)?;
+        self.served(step)?;
         self.scratch.claims = self.claims(step);
         for effect in step.effects {
             self.effect(step, effect)?;
@@ -285,6 +298,8 @@ impl Oracle {
         self.accounts_settled()?;
         self.watches_settled(step)?;
         self.schedules_kept(step)?;
+        self.servers_settled()?;
+        self.calls_settled()?;
         self.cursors_noted(step)?;
         self.pong_counted(step)?;
         self.answer_counted()?;

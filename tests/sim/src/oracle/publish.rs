@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use holdfast_core::effect::Effect;
-use holdfast_core::ids::news_id;
+use holdfast_core::ids::{Position, news_id};
 use holdfast_core::rows::{StoreOp, Told};
 
 use super::ledger::{News, What};
 use super::model::Lease;
+use super::servers::Served;
 use super::told::{Due, Owed};
 use super::{Cause, Oracle, Step, Verdict, Violation, ensure};
 use crate::said::Said;
@@ -22,6 +23,9 @@ pub(crate) enum Claim {
     Message(usize),
     Set(String, usize, usize),
     Data(String, usize, usize),
+    /// A server, by mesh and name; its host, which is not told; and where it is told, if its row
+    /// says so.
+    Served(Served, (usize, usize), String, Option<Position>),
 }
 
 impl Oracle {
@@ -63,6 +67,8 @@ impl Oracle {
                 );
                 (!direct).then_some(Claim::Message(index))
             }
+            StoreOp::ServerPut(row) => self.server_claim(&row.mesh_id, &row.name),
+            StoreOp::ServerRemoved { mesh_id, name } => self.server_claim(mesh_id, name),
             StoreOp::ScheduleFired { sent, .. } => {
                 let row = sent.as_ref()?;
                 let index = self.by_id.get(row.id.as_str()).copied()?;
@@ -110,6 +116,16 @@ impl Oracle {
                 let place = self.news.len() as u64;
                 self.say_to(mesh, What::Data(stream, number), (id, None), (place, None));
             }
+            Claim::Served(served, (mesh, name), of, told) => {
+                let what = What::Served(served, name);
+                self.servers.told(told, self.news.len());
+                // Who comes in this step may come before it or after it.
+                let before = match served {
+                    Served::Unregistered => self.scratch.order,
+                    Served::Registered | Served::Restored => u64::MAX,
+                };
+                self.say_to(mesh, what, (of, None), (before, None));
+            }
             Claim::Joined(id) => self.publish_join(id)?,
             Claim::Left(id) => self.publish_leave(&id)?,
         }
@@ -143,7 +159,11 @@ impl Oracle {
         let id = match news.what {
             What::Joined => Some(news_id(&news.of, "joined", None)),
             What::Left => Some(news_id(&news.of, "left", None)),
-            What::Message(_) | What::Shown(_) | What::Set(..) | What::Data(..) => None,
+            What::Message(_)
+            | What::Shown(_)
+            | What::Set(..)
+            | What::Data(..)
+            | What::Served(..) => None,
         };
         let place = self.publish(news);
         if let Some(id) = id {
@@ -243,6 +263,7 @@ impl Oracle {
                     self.news[earlier].over = true;
                 }
             }
+            What::Served(served, name) => self.server_news(place, served, (news.mesh, name)),
             What::Message(_) | What::Data(..) => {}
         }
     }

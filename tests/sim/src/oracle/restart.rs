@@ -77,12 +77,17 @@ impl Oracle {
                 .is_some_and(|of| of.ended.is_none())
         };
         self.shared_again(tables);
+        self.servers_again(tables);
         for news in &mut self.news {
             match news.what {
                 What::Joined => news.over &= !there(&news.of),
                 // Which of them its row has is not known.
                 What::Shown(shown) => news.over = !may_be_shown(tables, &news.of, shown),
-                What::Message(_) | What::Left | What::Set(..) | What::Data(..) => {}
+                What::Message(_)
+                | What::Left
+                | What::Set(..)
+                | What::Data(..)
+                | What::Served(..) => {}
             }
         }
         // Whose join is not in its row may have been told by nobody.
@@ -139,6 +144,10 @@ impl Oracle {
                 // Only its row is there of a key; of what was published there is none.
                 What::Set(..) => !news.over,
                 What::Data(..) => false,
+                What::Served(..) => {
+                    entry.sure = false;
+                    !online && !news.over
+                }
                 What::Message(index) => {
                     let message = &self.messages[index];
                     entry.sure &= message.fate == Fate::Acked;
@@ -234,6 +243,11 @@ impl Oracle {
                 let at = of.and_then(|of| of.row.joined).filter(|_| last);
                 (at, own.cursor.max(own.heard))
             }
+            What::Served(_, name) => {
+                let row = self.server_row(tables, (news.mesh, name));
+                let at = row.filter(|_| !news.over).map(|row| row.told.0);
+                (at, own.cursor.max(own.heard))
+            }
             What::Left => (of.and_then(|of| of.left), own.cursor.max(own.heard)),
             What::Shown(_) => {
                 let last = !news.over;
@@ -257,13 +271,15 @@ impl Oracle {
             .map(|(place, _)| place)
             .collect();
         owed.reverse();
+        // Its log may have dropped some of it already.
+        let dropped = self.logs[lease.mesh].dropped;
         let fresh = Ledger::new(self.news.len());
         let ledger = self.ledgers.entry(id.to_owned()).or_insert(fresh);
         let news = |news| Entry {
             news,
-            sure: true,
+            sure: news >= dropped.1,
             ever: false,
-            gone: false,
+            gone: news < dropped.0,
             heard: false,
         };
         ledger.due.extend(owed.into_iter().map(news));

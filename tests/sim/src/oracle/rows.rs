@@ -67,6 +67,7 @@ impl Oracle {
         self.stopping = false;
         self.leases.clear();
         self.waiting.clear();
+        self.calls.clear();
         self.tokens.clear();
     }
 
@@ -136,10 +137,10 @@ impl Oracle {
     }
 
     /// The boot is over.
-    pub(crate) fn booted(&mut self) -> Verdict {
+    pub(crate) fn booted(&mut self, tables: &Tables) -> Verdict {
         self.booting = false;
         self.accounts_kept();
-        Ok(())
+        self.servers_restored(tables)
     }
 
     /// A row became a lease again: in grace, for what is left or the restart grace.
@@ -325,6 +326,7 @@ impl Oracle {
         }
         self.watch_rows_agree(tables)?;
         self.schedule_rows_agree(tables)?;
+        self.server_rows_agree(tables)?;
         let open = tables
             .presences
             .iter()

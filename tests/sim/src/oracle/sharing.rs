@@ -91,6 +91,7 @@ impl Oracle {
                 self.sharing.state.get(&(lease.mesh, *key)).copied(),
                 req.clone(),
             ),
+            Said::Mcp(asked, req) => self.mcp_expected((id, lease), asked, req),
             Said::Schedule(asked, req) => self.schedule_expected(lease.who.member, asked, req),
             Said::Unwatch(watch, req) => self.unwatch_expected(id, watch, req),
             Said::Watches(req) => Expect::Watches(self.watches.of(id), req.clone()),

@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::conns::Is;
 use super::ledger::{News, What};
 use super::model::Lease;
+use super::servers::Served;
 use super::{Cause, ConnKey, Oracle, Step, Verdict, Violation, ensure};
-use crate::said::{Expect, Said};
+use crate::said::{Expect, McpAsked, Said};
 
 /// Whether others are still to be told that a session joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,11 @@ impl Oracle {
             "peer_left" => What::Left,
             "peer_hidden" => What::Shown(false),
             "peer_visible" => What::Shown(true),
+            "mcp_registered" => return self.server_told(at, Served::Registered, (frame, bytes)),
+            "mcp_unregistered" => {
+                return self.server_told(at, Served::Unregistered, (frame, bytes));
+            }
+            "mcp_restored" => return self.server_told(at, Served::Restored, (frame, bytes)),
             "tick" => return self.ticked(at, frame),
             "watch_triggered" => return self.watch_told(at, frame),
             _ => return Err(Violation::new("I7", format!("an unknown event: {event}"))),
@@ -223,7 +229,11 @@ impl Oracle {
         };
         let speaks = matches!(
             frame.said,
-            Said::Send(_) | Said::Visible(_) | Said::Set(..) | Said::Publish(..)
+            Said::Send(_)
+                | Said::Visible(_)
+                | Said::Set(..)
+                | Said::Publish(..)
+                | Said::Mcp(McpAsked::Register(..), _)
         );
         self.scratch.speaker.clone().filter(|_| speaks)
     }
@@ -233,6 +243,10 @@ impl Oracle {
         let Cause::Frame(frame) = step.cause else {
             return false;
         };
+        let served = |place: &usize| matches!(self.news[*place].what, What::Served(..));
+        if self.scratch.published.iter().any(served) {
+            return true;
+        }
         let Said::Send(said) = &frame.said else {
             return matches!(frame.said, Said::Visible(_) | Said::Set(..)) && !self.stopping;
         };

@@ -48,6 +48,7 @@ impl Oracle {
         ledger.asked = true;
         ledger.unasked = None;
         self.watches.pinged(at, watermark);
+        self.calls.pinged(at, watermark);
         self.scratch.pings.push(at);
         Ok(())
     }
