@@ -489,12 +489,12 @@ fn records_over_a_kill() {
 
 #[test]
 fn topics() {
-    Scenario::python("topics").meshes(3).run();
+    Scenario::python("topics").meshes(4).run();
 }
 
 #[test]
 fn topics_two_loops() {
-    Scenario::python("topics").meshes(3).threads(2).run();
+    Scenario::python("topics").meshes(4).threads(2).run();
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     V11,
     super::topics::V12,
     V13,
+    super::topics::V14,
 ];
 
 /// Notes on the choices:

@@ -7,8 +7,8 @@ use crate::core::ids::Seq;
 use crate::core::limits::{ANSWER_BYTES_MAX, TOPIC_MESSAGES_MAX};
 use crate::core::mint::MessageId;
 use crate::core::rows::{
-    MessageRow, RecordAnswer, TopicChange, TopicMemberRow, TopicMessage, TopicPost, TopicRole,
-    TopicRow, Visibility,
+    MessageRow, RecordAnswer, TopicChange, TopicKeyRow, TopicMemberRow, TopicMessage, TopicPost,
+    TopicRole, TopicRow, Visibility,
 };
 
 /// - `topic.messages`: how many there are in its history, which is bounded.
@@ -69,6 +69,19 @@ CREATE INDEX notification_unread ON notification (topic_id, recipient_member_id)
     WHERE read_at IS NULL;
 ";
 
+/// Keys of topics, one for each member that has one. `encrypted_key_pubkey` (hex) is the x25519 key
+/// that the maker's was sealed with. Topics made before have none.
+pub(super) const V14: &str = "
+ALTER TABLE topic ADD COLUMN encrypted_key_pubkey TEXT;
+CREATE TABLE topic_member_key (
+    topic_id TEXT NOT NULL,
+    member_id TEXT NOT NULL,
+    encrypted_key TEXT NOT NULL,
+    nonce TEXT NOT NULL,
+    PRIMARY KEY (topic_id, member_id)
+) STRICT, WITHOUT ROWID;
+";
+
 /// Columns of [`topic`].
 pub(super) const TOPIC: &str =
     "id, mesh_id, name, description, visibility, created_by_member_id, created_at";
@@ -104,10 +117,11 @@ pub(super) fn member(row: &Row<'_>) -> rusqlite::Result<TopicMemberRow> {
 /// Carries out a change.
 pub(super) fn change(conn: &Connection, change: &TopicChange) -> rusqlite::Result<()> {
     match change {
-        TopicChange::Created(topic, lead) => {
+        TopicChange::Created(topic, lead, key) => {
             // Nothing can refuse what follows.
-            topic_insert(conn, topic)?;
-            member_put(conn, lead)
+            topic_insert(conn, topic, key.as_ref())?;
+            member_put(conn, lead)?;
+            key.as_ref().map_or(Ok(()), |key| key_insert(conn, key))
         }
         TopicChange::MemberPut(row) => member_put(conn, row),
         TopicChange::MemberGone {
@@ -121,11 +135,15 @@ pub(super) fn change(conn: &Connection, change: &TopicChange) -> rusqlite::Resul
     }
 }
 
-fn topic_insert(conn: &Connection, row: &TopicRow) -> rusqlite::Result<()> {
+fn topic_insert(
+    conn: &Connection,
+    row: &TopicRow,
+    key: Option<&TopicKeyRow>,
+) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO topic (id, mesh_id, name, description, visibility, created_by_member_id,
-            created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            created_at, encrypted_key_pubkey)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
     .execute(params![
         row.id,
@@ -135,6 +153,21 @@ fn topic_insert(conn: &Connection, row: &TopicRow) -> rusqlite::Result<()> {
         row.visibility.name(),
         row.created_by,
         row.created_at.0,
+        key.map(|key| &key.sender),
+    ])
+    .map(drop)
+}
+
+fn key_insert(conn: &Connection, row: &TopicKeyRow) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO topic_member_key (topic_id, member_id, encrypted_key, nonce)
+         VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute([
+        &row.topic_id,
+        &row.member_id,
+        &row.encrypted_key,
+        &row.nonce,
     ])
     .map(drop)
 }

@@ -4,10 +4,12 @@
 
 mod keys;
 mod resume;
+mod sealing;
 mod signing;
 mod verify;
 
 pub use keys::{KeyPair, Signature};
 pub use resume::{Attached, Identity, ResumeKey, Unfit};
+pub(crate) use sealing::seal;
 pub use signing::{AttestationText, HelloText, InviteText, RequestText, SessionHelloText, digest};
 pub use verify::verify;

@@ -105,11 +105,26 @@ pub struct TopicMemberRow {
     pub last_read_at: Option<Wall>,
 }
 
+/// A topic's key, sealed for one member. Nobody has it in the clear but who opens it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicKeyRow {
+    /// The topic.
+    pub topic_id: String,
+    /// The member that can open it.
+    pub member_id: String,
+    /// The x25519 key that it was sealed with, in hex.
+    pub sender: String,
+    /// That key once more and the box, in base64.
+    pub encrypted_key: String,
+    /// The box's nonce of 24 bytes, in base64.
+    pub nonce: String,
+}
+
 /// A change of topics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopicChange {
-    /// There is a new one, and who made it is in it.
-    Created(TopicRow, TopicMemberRow),
+    /// There is a new one, and who made it is in it and has its key, if its own is good for that.
+    Created(TopicRow, TopicMemberRow, Option<TopicKeyRow>),
     /// A member joined, has another role, or has read; what it was notified of until then is read.
     MemberPut(TopicMemberRow),
     /// A member left.

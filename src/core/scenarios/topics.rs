@@ -21,7 +21,7 @@ impl World {
         for op in written {
             let StoreOp::Topic(change) = op else { continue };
             match (**change).clone() {
-                TopicChange::Created(topic, lead) => {
+                TopicChange::Created(topic, lead, _) => {
                     topics.push(topic);
                     members.insert(of(&lead), lead);
                 }

@@ -8,8 +8,8 @@
 use super::*;
 use crate::core::limits::{ANSWER_BYTES_MAX, TOPIC_MESSAGES_MAX};
 use crate::core::rows::{
-    RecordAnswer, RecordAsk, TopicChange, TopicMemberRow, TopicPost, TopicRole, TopicRow,
-    Visibility,
+    RecordAnswer, RecordAsk, TopicChange, TopicKeyRow, TopicMemberRow, TopicPost, TopicRole,
+    TopicRow, Visibility,
 };
 
 fn topic(world: &World, id: &str, name: &str) -> TopicRow {
@@ -43,6 +43,7 @@ fn made(world: &World, id: &str, name: &str) -> StoreOp {
     change(TopicChange::Created(
         topic(world, id, name),
         member(world, id, "m1"),
+        None,
     ))
 }
 
@@ -108,6 +109,38 @@ fn topics_and_who_is_in_them_are_found_at_boot() {
     });
     let members: Vec<TopicMemberRow> = members.collect();
     assert_eq!(members, [member(&world, "t1", "m1"), other]);
+}
+
+#[test]
+fn a_sealed_key_is_written_with_its_topic_or_not_at_all() {
+    let world = World::new();
+    let with_key = |id: &str| {
+        let key = TopicKeyRow {
+            topic_id: id.to_owned(),
+            member_id: "m1".to_owned(),
+            sender: "aa".to_owned(),
+            encrypted_key: "blob".to_owned(),
+            nonce: "nonce".to_owned(),
+        };
+        let made = (topic(&world, id, "a"), member(&world, id, "m1"));
+        change(TopicChange::Created(made.0, made.1, Some(key)))
+    };
+    world.persist(with_key("t1"));
+    world.client.persist(with_key("t2"), Some(Token(0)));
+    assert_eq!(world.stored(), (0, Err(StoreFailure::Io)));
+    let file = Connection::open(&world.path).unwrap();
+    let keys = "SELECT topic.id || encrypted_key_pubkey || member_id || encrypted_key || nonce
+        FROM topic JOIN topic_member_key ON topic_id = topic.id";
+    let mut keys = file.prepare(keys).unwrap();
+    let keys: Vec<String> = keys
+        .query_map((), |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(keys, ["t1aam1blobnonce"]);
+    let all = "SELECT count(*) FROM topic_member_key";
+    let all: i64 = file.query_row(all, (), |row| row.get(0)).unwrap();
+    assert_eq!(all, 1);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 """Topics: who is in them, who hears what is said in them, and what of it is kept."""
 
 import asyncio
+import base64
 import sqlite3
+
+from nacl.public import Box, PublicKey
 
 from mesh import Identity, equal, eventually, run, text_of
 
@@ -73,4 +76,20 @@ async def mentions(world, mesh):
     database.close()
 
 
-run({"live": live, "away": away, "mentions": mentions})
+async def sealed(world, mesh):
+    alice, _bob, _carol = await three(mesh)
+    id = await topic(alice, "plans")
+    database = sqlite3.connect(f"file:{world.db}?mode=ro", uri=True)
+    (pubkey,) = database.execute("SELECT encrypted_key_pubkey FROM topic WHERE id = ?", (id,)).fetchone()
+    keys = "SELECT member_id, encrypted_key, nonce FROM topic_member_key WHERE topic_id = ?"
+    ((member, key, nonce),) = database.execute(keys, (id,)).fetchall()
+    database.close()
+    equal(member, mesh["members"]["alice"]["memberId"])
+    blob = base64.b64decode(key)
+    equal(blob[:32].hex(), pubkey)
+    own = alice.identity.member_key.to_curve25519_private_key()
+    opened = Box(own, PublicKey(blob[:32])).decrypt(blob[32:], base64.b64decode(nonce))
+    equal(len(opened), 32, "alice opens the key of her topic")
+
+
+run({"live": live, "away": away, "mentions": mentions, "sealed": sealed})

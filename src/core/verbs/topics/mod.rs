@@ -3,13 +3,19 @@
 //!
 //! Visibility and roles are for show, as in the original: any member may join, read and write.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::records::{self, Listed};
+use crate::identity::seal;
 use crate::ids::PubKey;
 use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX, TOPIC_MEMBERS_MAX, TOPICS_MAX};
 use crate::peer::{MemberIx, MeshIx};
-use crate::rows::{StoreOp, TopicChange, TopicMemberRow, TopicRole, TopicRow, Visibility};
+use crate::rows::{
+    StoreOp, TopicChange, TopicKeyRow, TopicMemberRow, TopicRole, TopicRow, Visibility,
+};
 use crate::shard::{Shard, Turn};
 use crate::time::Wall;
 use crate::topics::{Membership, Topic, TopicIx, Topics};
@@ -225,8 +231,26 @@ impl Shard {
             },
             created: true,
         };
-        let change = StoreOp::Topic(Box::new(TopicChange::Created(row, lead)));
+        let key = self.topic_key(member, &row);
+        let change = StoreOp::Topic(Box::new(TopicChange::Created(row, lead, key)));
         self.answer_when_stored(t, request, change, "topic_created", body);
+    }
+
+    /// A new key for a topic, sealed for who made it. No request gives it out: it lies in the store
+    /// for the web app beside the broker, as in the original.
+    fn topic_key(&mut self, member: MemberIx, topic: &TopicRow) -> Option<TopicKeyRow> {
+        let key = Zeroizing::new(self.mint.secret());
+        let sender = Zeroizing::new(self.mint.secret());
+        let entropy = self.mint.secret();
+        let owner = self.member(member)?;
+        let sealed = seal(&*key, &owner.key, (sender, entropy))?;
+        Some(TopicKeyRow {
+            topic_id: topic.id.clone(),
+            member_id: topic.created_by.clone(),
+            sender: hex::encode(sealed.sender),
+            encrypted_key: STANDARD.encode(&sealed.blob),
+            nonce: STANDARD.encode(sealed.nonce),
+        })
     }
 
     fn topic_list(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {

@@ -271,7 +271,7 @@ impl Tables {
 
     fn change_topic(&mut self, change: &TopicChange) -> Result<(), StoreFailure> {
         match change {
-            TopicChange::Created(row, lead) => {
+            TopicChange::Created(row, lead, _) => {
                 let taken = self.topics.iter().any(|other| {
                     other.id == row.id || (&other.mesh_id, &other.name) == (&row.mesh_id, &row.name)
                 });

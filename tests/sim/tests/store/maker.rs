@@ -6,8 +6,8 @@ use holdfast_core::mint::Mint;
 use holdfast_core::rows::{
     AuditRow, Group, MemberRow, MessageRow, NotifyOn, Origin, PeerRole, PeerStateRow, PresenceRow,
     Priority, Restart, ScheduleRow, ServerRow, StateRow, Stats, Status, StatusSource, StoreOp,
-    StoreQuery, StreamRow, Told, TopicChange, TopicMemberRow, TopicRole, TopicRow, Visibility,
-    WatchMode, WatchRow,
+    StoreQuery, StreamRow, Told, TopicChange, TopicKeyRow, TopicMemberRow, TopicRole, TopicRow,
+    Visibility, WatchMode, WatchRow,
 };
 use holdfast_core::time::{Millis, Wall};
 
@@ -304,7 +304,12 @@ impl Maker {
                     created_by: member.id,
                     created_at: self.wall(),
                 },
-                membership,
+                membership.clone(),
+                self.chance.maybe(TopicKeyRow {
+                    topic_id: membership.topic_id,
+                    member_id: membership.member_id,
+                    ..TopicKeyRow::default()
+                }),
             ),
             1 => TopicChange::MemberPut(membership),
             _ => TopicChange::MemberGone {
