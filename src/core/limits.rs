@@ -201,6 +201,19 @@ pub const REPLAY_MAX: usize = 1 << 20;
 /// connection is closed 1013.
 pub const REPLIES_WAITING_MAX: usize = 16_384;
 
+/// The same in bytes: once more than this is held for a connection, one answer more closes it 1013;
+/// so do questions to the store that have to wait and are larger than this. Twice what is held for a socket that does not
+/// read, so that whoever reads may ask for several lists at once.
+pub const REPLIES_BYTES_MAX: usize = 2 * OUTBOUND_BYTES_MAX;
+
+/// Questions of one connection that the store looks up at a time; the others wait, and are not asked
+/// if the connection ends. So others wait for no more than these.
+pub const LOOKUPS_AT_ONCE: usize = 2;
+
+/// While more bytes of answers wait for one that is before them, no more questions are looked up: what
+/// is written at once when that comes is to fit into what is held for a socket.
+pub const LOOKUPS_BYTES_MAX: usize = OUTBOUND_BYTES_MAX / 4;
+
 /// Longest text of a record kept on disk only (a memory, a summary, instructions, a result, what a
 /// vault holds), in bytes: as long as a message may be.
 pub const RECORD_TEXT_BYTES_MAX: usize = 64 * 1024;

@@ -154,6 +154,8 @@ marks! {
     Ticked,
     /// The last lease of a mesh with a clock ended.
     ClockPausedAlone,
+    /// A question to the store waits for others of its connection.
+    LookupHeld,
     /// An MCP server took the place of another of its name.
     ServerReplaced,
     /// An MCP server ended with the lease of its host.

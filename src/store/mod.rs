@@ -58,6 +58,7 @@ mod sharing;
 mod threads;
 mod topics;
 mod trust;
+mod turns;
 mod verifying;
 mod watch;
 mod writer;

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 
 use super::queue::Shared;
 use super::records::{self, Verifying};
+use super::turns::{Question, Turns};
 use super::{Completion, apply, fatal, threads};
 use crate::core::ids::{Seq, Token};
 use crate::core::rows::{RecordAnswer, RecordAsk, RecordQuery, StoreAnswer, StoreFailure};
@@ -65,60 +66,92 @@ pub(super) fn spawn(
     let mut reader = Reader {
         conn,
         shared,
+        turns: Turns::default(),
         verifying: VecDeque::new(),
     };
     threads::spawn("store-reader", &held, move || {
-        while let Some(request) = reader.next(&requests) {
-            let Request::Lookup {
-                shard,
-                token,
-                lookup,
-            } = request
-            else {
-                break;
-            };
-            reader.look_up(shard, token, &lookup);
-        }
-        reader.give_up();
+        reader.run(&requests);
     })
 }
 
 struct Reader {
     conn: Connection,
     shared: Arc<Shared>,
+    turns: Turns,
     /// Chains that are being verified, for whom; each gets its turn. The core asks for one per
     /// mesh at a time.
     verifying: VecDeque<(u16, Token, Verifying)>,
 }
 
 impl Reader {
-    /// What is asked next; while nothing is, chains are verified.
-    fn next(&mut self, requests: &mpsc::Receiver<Request>) -> Option<Request> {
+    /// Answers until it is told to stop, and then what was asked before.
+    fn run(&mut self, requests: &mpsc::Receiver<Request>) {
+        let mut stopping = false;
         loop {
-            match requests.try_recv() {
-                Ok(request) => return Some(request),
-                Err(mpsc::TryRecvError::Disconnected) => return None,
-                Err(mpsc::TryRecvError::Empty) if self.verifying.is_empty() => {
-                    return requests.recv().ok();
-                }
-                Err(mpsc::TryRecvError::Empty) => self.verify_on(),
+            stopping |= self.take_in(requests, stopping);
+            match self.turns.next() {
+                Some(question) => self.look_up(question),
+                None if stopping => break,
+                None => self.verify_on(),
+            }
+        }
+        self.give_up();
+    }
+
+    /// Takes what has been asked; waits for it if there is nothing else to do. True if no more
+    /// comes.
+    fn take_in(&mut self, requests: &mpsc::Receiver<Request>, stopping: bool) -> bool {
+        loop {
+            let idle = self.turns.is_empty() && self.verifying.is_empty() && !stopping;
+            let request = if idle {
+                requests
+                    .recv()
+                    .map_err(|_| mpsc::TryRecvError::Disconnected)
+            } else {
+                requests.try_recv()
+            };
+            match request {
+                Ok(Request::Lookup {
+                    shard,
+                    token,
+                    lookup,
+                }) => self.take(shard, token, lookup),
+                Ok(Request::Stop) | Err(mpsc::TryRecvError::Disconnected) => return true,
+                Err(mpsc::TryRecvError::Empty) => return false,
             }
         }
     }
 
-    fn look_up(&mut self, shard: u16, token: Token, lookup: &Lookup) {
-        if let Lookup::Records(query) = lookup
-            && matches!(query.ask, RecordAsk::AuditVerify)
-        {
+    /// One message is looked up at once, all else in its turn.
+    fn take(&mut self, shard: u16, token: Token, lookup: Lookup) {
+        match lookup {
+            Lookup::Message(seq) => {
+                let conn = &self.conn;
+                let found = catch_unwind(AssertUnwindSafe(|| apply::message(conn, seq)));
+                let result = self.outcome(found);
+                self.done(shard, token, result);
+            }
+            Lookup::Records(query) => self.turns.push(Question {
+                shard,
+                token,
+                query,
+            }),
+        }
+    }
+
+    fn look_up(&mut self, question: Question) {
+        let Question {
+            shard,
+            token,
+            query,
+        } = question;
+        if matches!(query.ask, RecordAsk::AuditVerify) {
             let verifying = Verifying::of(&query.mesh_id);
             return self.verifying.push_back((shard, token, verifying));
         }
         let conn = &self.conn;
-        let looked_up = catch_unwind(AssertUnwindSafe(|| match lookup {
-            Lookup::Message(seq) => apply::message(conn, *seq),
-            Lookup::Records(query) => records::answer(conn, query).map(StoreAnswer::Records),
-        }));
-        let result = self.outcome(looked_up);
+        let looked_up = catch_unwind(AssertUnwindSafe(|| records::answer(conn, &query)));
+        let result = self.outcome(looked_up).map(StoreAnswer::Records);
         self.done(shard, token, result);
     }
 

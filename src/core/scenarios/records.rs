@@ -1,7 +1,9 @@
 //! What a mesh keeps on disk only: what is asked of the store, what is made of its answers.
 
 use super::*;
-use crate::limits::{ANSWER_BYTES_MAX, RECALL_WORDS_MAX, RECORD_TEXT_BYTES_MAX, TASKS_MAX};
+use crate::limits::{
+    ANSWER_BYTES_MAX, LOOKUPS_AT_ONCE, RECALL_WORDS_MAX, RECORD_TEXT_BYTES_MAX, TASKS_MAX,
+};
 use crate::rows::{
     ApiKey, Chain, Memory, RecordAnswer, RecordAsk, Revoked, Skill, StoreFailure, Tally, Task,
 };
@@ -343,6 +345,64 @@ fn an_answer_never_makes_a_slow_consumer() {
     let (_, reply) = w.exchange(a, &request, RecordAnswer::Skills(skills));
     assert!(reply.to_string().len() < ANSWER_BYTES_MAX + 1000);
     assert!(reply["skills"].as_array().unwrap().len() > 100);
+}
+
+#[test]
+fn few_lookups_of_one_connection_are_under_way() {
+    let mut w = World::new();
+    let a = w.join(launched(1, 11, "s1"));
+    let b = w.join(launched(1, 12, "s2"));
+    let ask = |w: &mut World, conn, number: usize| {
+        let request = json!({"type": "get_skill", "name": number.to_string(), "_reqId": number});
+        w.write(conn, &request);
+    };
+    (0..20).for_each(|number| ask(&mut w, a, number));
+    let mut tokens: Vec<Token> = (0..LOOKUPS_AT_ONCE).map(|_| w.asked().1).collect();
+    assert!(w.next_query().is_none(), "the others wait");
+    // What changes something waits for none of them.
+    w.write(a, &json!({"type": "remember", "content": "c"}));
+    let (write, stored) = w.asked();
+    assert!(matches!(write, RecordAsk::Remember(_)));
+    w.tell(stored, RecordAnswer::Written);
+    ask(&mut w, b, 20);
+    tokens.push(w.asked().1);
+    for number in 0..21 {
+        w.tell(tokens[number], RecordAnswer::Skills(Vec::new()));
+        if w.next_query().is_some() {
+            let (ask, token) = w.asked();
+            let RecordAsk::GetSkill { name } = ask else {
+                panic!("{ask:?}")
+            };
+            assert_eq!(name, (tokens.len() - 1).to_string());
+            tokens.push(token);
+        }
+    }
+    assert_eq!(tokens.len(), 21, "each was asked once");
+    let answers = w.frames(a);
+    let kinds: Vec<&Value> = answers.iter().map(|frame| &frame["type"]).collect();
+    assert_eq!(
+        kinds.iter().filter(|kind| **kind == "skill_data").count(),
+        20
+    );
+    assert_eq!(kinds.last().unwrap().as_str(), Some("memory_stored"));
+}
+
+#[test]
+fn whoever_has_gone_has_nothing_looked_up() {
+    let mut w = World::new();
+    let a = w.join(launched(1, 11, "s1"));
+    for _ in 0..20 {
+        w.write(a, &json!({"type": "list_skills"}));
+    }
+    let tokens: Vec<Token> = (0..LOOKUPS_AT_ONCE).map(|_| w.asked().1).collect();
+    w.close(a, Closing::Abrupt);
+    for token in tokens {
+        w.tell(token, RecordAnswer::Skills(Vec::new()));
+    }
+    assert!(w.next_query().is_none());
+    let back = w.join(launched(1, 11, "s1"));
+    w.write(back, &json!({"type": "list_skills"}));
+    w.asked();
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::effect::Close;
 use crate::event::LeaseEnd;
 use crate::hello::Hello;
 use crate::ids::{ConnId, PeerHandle, Token};
+use crate::replies::Line;
 use crate::rows::{StoreFailure, StoreOp};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::wire::{FieldError, Fields, ParseError, frames};
@@ -358,12 +359,9 @@ impl Shard {
         };
         let conn = online.conn;
         match online.replies.ready(frame) {
-            Some(frame) => t.send(conn, frame),
-            None if online.replies.overfull() => {
-                self.close(t, conn, Close::SLOW_CONSUMER);
-                self.begin_grace(t, slot);
-            }
-            None => {}
+            Line::Free(frame) => t.send(conn, frame),
+            Line::Kept => {}
+            Line::Overfull => self.close_slow(t, slot),
         }
     }
 

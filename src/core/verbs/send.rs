@@ -273,11 +273,18 @@ impl Shard {
         let handle = self.peers.handle_of(slot)?;
         let online = self.peers.get_mut(handle)?.online_mut()?;
         if !online.replies.wait(token) {
-            let conn = online.conn;
+            self.close_slow(t, slot);
+        }
+        Some(handle)
+    }
+
+    /// More waits for a connection than may: it is closed, and its session enters grace.
+    pub(crate) fn close_slow(&mut self, t: &mut Turn<'_>, slot: u32) {
+        let peer = self.peers.get_slot(slot);
+        if let Some(conn) = peer.and_then(PeerConn::conn) {
             self.close(t, conn, Close::SLOW_CONSUMER);
             self.begin_grace(t, slot);
         }
-        Some(handle)
     }
 
     /// The store answered for a message.
@@ -340,8 +347,11 @@ impl Shard {
         let Some(online) = peer.and_then(PeerConn::online_mut) else {
             return;
         };
-        online.replies.fill(token, frame);
-        self.write_replies(t, asker);
+        if online.replies.fill(token, frame) {
+            self.write_replies(t, asker);
+        } else {
+            self.close_slow(t, asker.slot);
+        }
     }
 
     /// As [`Self::fill_reply`]; without a frame, the place in the line is given up.
@@ -370,6 +380,7 @@ impl Shard {
         while let Some(frame) = online.replies.next() {
             t.send(online.conn, frame);
         }
+        self.look_up_more(t, asker);
     }
 }
 

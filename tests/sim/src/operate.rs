@@ -157,7 +157,15 @@ impl World {
                 1 => said::group(false, GROUPS[rng.index(GROUPS.len())]),
                 _ => said::group(true, GROUPS[rng.index(GROUPS.len())]),
             },
-            Do::AskSomething => self.question(rng, &req),
+            Do::AskSomething => {
+                // More at once than the store looks up for one connection.
+                let lists = if rng.chance(200) { 7 } else { 0 };
+                for _ in 0..lists {
+                    let req = self.clients[client].request_id();
+                    self.say(client, said::task(TaskAsked::List, &req));
+                }
+                self.question(rng, &req)
+            }
             Do::HelloAgain => self.hello_of(if rng.chance(700) {
                 client
             } else {

@@ -12,6 +12,8 @@ use bytes::Bytes;
 
 use crate::ids::{PeerHandle, Token};
 use crate::limits::{ANSWER_BYTES_MAX, NAME_BYTES_MAX, RECORD_LIST_BYTES_MAX};
+use crate::peer::PeerConn;
+use crate::replies::Question;
 use crate::rows::{RecordAsk, RecordQuery, StoreAnswer, StoreFailure, StoreQuery};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::verbs::Request;
@@ -33,6 +35,8 @@ mod webhooks;
 pub(crate) struct Asked {
     asker: PeerHandle,
     req_id: Option<Box<str>>,
+    /// Whether it counts among those that are looked up for its connection.
+    reads: bool,
     then: Then,
 }
 
@@ -154,11 +158,52 @@ impl Shard {
         let asked = Asked {
             asker,
             req_id: request.req_id.as_deref().map(Into::into),
+            reads: ask.only_reads(),
             then,
         };
-        let query = StoreQuery::Records(Box::new(RecordQuery { mesh_id, ask }));
-        self.query(t, token, query, Waiting::Records(Box::new(asked)));
+        let query = Box::new(RecordQuery { mesh_id, ask });
+        let asked = Box::new(asked);
+        if !query.ask.only_reads() {
+            self.query(
+                t,
+                token,
+                StoreQuery::Records(query),
+                Waiting::Records(asked),
+            );
+            return true;
+        }
+        let question = Question {
+            token,
+            query,
+            asked,
+        };
+        self.look_up(t, asker, question);
         true
+    }
+
+    /// Asks the store something that changes nothing, in its turn.
+    fn look_up(&mut self, t: &mut Turn<'_>, asker: PeerHandle, question: Question) {
+        let peer = self.peers.get_mut(asker);
+        let Some(online) = peer.and_then(PeerConn::online_mut) else {
+            return;
+        };
+        if !online.replies.ask(question) {
+            return self.close_slow(t, asker.slot);
+        }
+        self.look_up_more(t, asker);
+    }
+
+    /// Asks the store what a connection is to have looked up next.
+    pub(crate) fn look_up_more(&mut self, t: &mut Turn<'_>, asker: PeerHandle) {
+        loop {
+            let peer = self.peers.get_mut(asker);
+            let online = peer.and_then(PeerConn::online_mut);
+            let Some(next) = online.and_then(|online| online.replies.next_question()) else {
+                return;
+            };
+            let query = StoreQuery::Records(next.query);
+            self.query(t, next.token, query, Waiting::Records(next.asked));
+        }
     }
 
     /// The store answered.
@@ -172,8 +217,13 @@ impl Shard {
         let Asked {
             asker,
             req_id,
+            reads,
             then,
         } = asked;
+        let peer = self.peers.get_mut(asker).filter(|_| reads);
+        if let Some(online) = peer.and_then(PeerConn::online_mut) {
+            online.replies.looked_up();
+        }
         let req_id = req_id.as_deref();
         let handle = asker;
         let by = &Asker { handle, req_id };
