@@ -54,8 +54,8 @@ pub(super) const POOLED_QUEUES: usize = 1024;
 pub(super) const EFFECTS_KEPT: usize = 4096;
 
 /// Send buffer asked of the kernel for each socket, which takes twice as much for what it keeps
-/// beside the bytes. That, [`OUTBOUND_BYTES_MAX`] and the one frame whose turn it is bound what a
-/// client costs that has stopped reading.
+/// beside the bytes. That, [`OUTBOUND_BYTES_MAX`] and two frames, the one whose turn it is and a large
+/// one behind it, bound what a client costs that has stopped reading.
 pub(super) const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Connections the kernel completes while a loop is busy; a storm of reconnects fits.
