@@ -78,6 +78,8 @@ pub(super) enum Denied {
     Replayed,
     #[error("rate limited")]
     Limited,
+    #[error("too many signed requests lately, try again in a minute")]
+    Busy,
     #[error(transparent)]
     Member(#[from] EditError),
 }
@@ -87,6 +89,7 @@ impl Denied {
         match self {
             Self::Member(error) => super::members::refused(error),
             Self::Limited => Reply::failure(429, &self.to_string()),
+            Self::Busy => Reply::failure(503, &self.to_string()),
             Self::Token
             | Self::Nobody
             | Self::Unsigned
@@ -116,9 +119,13 @@ struct Seen {
 }
 
 impl Seen {
-    /// Notes a signature; false if it has been noted, or if so many have been lately that this one
-    /// could not be known again.
-    fn note(&mut self, now: Wall, signature: Signature) -> bool {
+    /// Notes a signature, if it has not been yet, may be by who asks, and could be known again.
+    fn note(
+        &mut self,
+        now: Wall,
+        signature: Signature,
+        may: impl FnOnce() -> bool,
+    ) -> Result<(), Denied> {
         // One that is ahead of our clock by as much as it may be lasts twice as long.
         while let Some((_, old)) = self
             .order
@@ -126,11 +133,19 @@ impl Seen {
         {
             self.known.remove(&old);
         }
-        if self.order.len() >= SIGNATURES_MAX || !self.known.insert(signature) {
-            return false;
+        if self.known.contains(&signature) {
+            return Err(Denied::Replayed);
         }
+        // What is refused is not noted, or one member's signatures would leave no room for others'.
+        if !may() {
+            return Err(Denied::Limited);
+        }
+        if self.order.len() >= SIGNATURES_MAX {
+            return Err(Denied::Busy);
+        }
+        self.known.insert(signature);
         self.order.push_back((now, signature));
-        true
+        Ok(())
     }
 }
 
@@ -174,13 +189,14 @@ impl Access {
         Ok((timestamp, signature))
     }
 
-    fn note(&self, now: Wall, signature: Signature) -> Result<(), Denied> {
+    fn note(
+        &self,
+        now: Wall,
+        signature: Signature,
+        may: impl FnOnce() -> bool,
+    ) -> Result<(), Denied> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.note(now, signature) {
-            Ok(())
-        } else {
-            Err(Denied::Replayed)
-        }
+        seen.note(now, signature, may)
     }
 }
 
@@ -215,10 +231,7 @@ pub(super) fn authorize(
     if !verify(&member.pubkey, text.text().as_bytes(), &signature) {
         return Err(Denied::Signature);
     }
-    access.note(now, signature)?;
-    if !control.may_ask(&format!("member:{id}")) {
-        return Err(Denied::Limited);
-    }
+    access.note(now, signature, || control.may_ask(&format!("member:{id}")))?;
     Ok(Caller::Member(member.id))
 }
 
@@ -290,11 +303,37 @@ mod tests {
     #[test]
     fn a_signature_is_accepted_once() {
         let mut seen = Seen::default();
-        assert!(seen.note(Wall(0), signature(1)));
-        assert!(!seen.note(Wall(120_000), signature(1)));
-        assert!(seen.note(Wall(120_000), signature(2)));
+        let mut note = |at, byte| seen.note(Wall(at), signature(byte), || true).is_ok();
+        assert!(note(0, 1));
+        assert!(!note(120_000, 1));
+        assert!(note(120_000, 2));
         // Too old to be accepted by then.
-        assert!(seen.note(Wall(120_001), signature(3)));
+        assert!(note(120_001, 3));
         assert_eq!(seen.known.len(), 2);
+    }
+
+    #[test]
+    fn what_is_refused_for_its_rate_takes_no_room_from_others() {
+        let mut seen = Seen::default();
+        let limited = seen.note(Wall(0), signature(1), || false);
+        assert!(matches!(limited, Err(Denied::Limited)));
+        assert!(seen.note(Wall(0), signature(1), || true).is_ok());
+        let again = seen.note(Wall(0), signature(1), || false);
+        assert!(matches!(again, Err(Denied::Replayed)));
+        let numbered = |number: usize| {
+            let mut bytes = [0; 64];
+            bytes[..8].copy_from_slice(&number.to_le_bytes());
+            Signature(bytes)
+        };
+        let full = (0..=SIGNATURES_MAX).find_map(|number| {
+            let noted = seen.note(Wall(0), numbered(number + 2), || true);
+            noted.err()
+        });
+        assert!(matches!(full, Some(Denied::Busy)), "{full:?}");
+        let known = seen.note(Wall(0), signature(1), || true);
+        assert!(
+            matches!(known, Err(Denied::Replayed)),
+            "what is known stays so"
+        );
     }
 }
