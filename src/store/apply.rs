@@ -79,6 +79,7 @@ pub(super) fn apply(
             message_acked(conn, &acked, *seq, client_message_id.as_deref())
         }
         StoreOp::Audit(row) => chains.append(conn, row).map(|()| 0),
+        StoreOp::Fence => Ok(0),
         StoreOp::MemberRevoked { id, at } => member_revoked(conn, id, *at).map(|()| 0),
         StoreOp::SchedulePut(row) => schedules::put(conn, row).map(|()| 0),
         StoreOp::ScheduleCancelled { id } => schedules::delete(conn, id).map(|()| 0),

@@ -77,7 +77,8 @@ pub(super) fn in_effect(op: &StoreOp) -> bool {
         | StoreOp::Topic(_)
         | StoreOp::WatchPut(_)
         | StoreOp::WatchRemoved { .. }
-        | StoreOp::Audit(_) => true,
+        | StoreOp::Audit(_)
+        | StoreOp::Fence => true,
         StoreOp::MessageInsert(_) | StoreOp::SchedulePut(_) => false,
     }
 }
@@ -185,6 +186,7 @@ impl Later {
                 !self.servers.insert((mesh_id.clone(), name.clone()))
             }
             StoreOp::Topic(change) => self.makes_topic_void(change),
+            StoreOp::Fence => true,
             StoreOp::Restarted(_)
             | StoreOp::StreamCreate(_)
             | StoreOp::MessageInsert(_)

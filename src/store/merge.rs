@@ -53,7 +53,8 @@ impl Merged {
                 | StoreOp::ServerPut(_)
                 | StoreOp::ServerRemoved { .. }
                 | StoreOp::MemberRevoked { .. }
-                | StoreOp::Topic(_) => {}
+                | StoreOp::Topic(_)
+                | StoreOp::Fence => {}
             }
         }
         Self(merged)

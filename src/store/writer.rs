@@ -394,6 +394,7 @@ fn op_name(op: &StoreOp) -> &'static str {
         StoreOp::ServerPut(_) => "server_put",
         StoreOp::ServerRemoved { .. } => "server_removed",
         StoreOp::Topic(_) => "topic",
+        StoreOp::Fence => "fence",
         StoreOp::WatchPut(_) => "watch_put",
         StoreOp::WatchRemoved { .. } => "watch_removed",
     }

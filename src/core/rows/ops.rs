@@ -210,6 +210,9 @@ pub enum StoreOp {
         /// Which of its watches.
         id: WatchId,
     },
+    /// Nothing. Whoever waits for it learns that everything is durable that its loop asked for
+    /// before.
+    Fence,
 }
 
 /// A question only the disk can answer.

@@ -53,12 +53,13 @@ impl Shard {
             return Ok(());
         };
         if let Some(created) = self.streams(mesh).and_then(|s| s.created(&name)) {
+            let id = created.id.clone();
             let body = StreamCreated {
-                id: &created.id,
+                id: &id,
                 name: &name,
             };
-            let frame = frames::reply("stream_created", body, request.req_id.as_deref());
-            self.reply(t, request.slot, frame);
+            // Its row may still be on its way.
+            self.answer_when_stored(t, request, StoreOp::Fence, "stream_created", body);
             return Ok(());
         }
         let id = self.mint.presence_id();
@@ -109,7 +110,8 @@ impl Shard {
         };
         let mesh = peer.mesh;
         if self.subscribed(peer, &name).is_some() {
-            self.answer(t, request, "subscribed", Subscribed { stream: &name });
+            let body = Subscribed { stream: &name };
+            self.answer_when_stored(t, request, StoreOp::Fence, "subscribed", body);
             return Ok(());
         }
         if peer.subscriptions().is_some_and(|own| own.is_full()) {

@@ -124,6 +124,7 @@ fn op_number(op: &holdfast_core::rows::StoreOp) -> u64 {
         StoreOp::MessageInsert(row) => 500 + row.seq.0,
         StoreOp::MessageDelivered { seq, .. } => 600 + seq.0,
         StoreOp::MessageAcked { seq, .. } => 700 + seq.map_or(0, |seq| seq.0),
+        StoreOp::Fence => 90,
         StoreOp::Audit(row) => 800 + row.event_type.len() as u64,
         StoreOp::MemberRevoked { at, .. } => 900 + u64::from(at.is_some()),
         StoreOp::SchedulePut(row) => 1000_u64.wrapping_add_signed(row.deliver_at.0),

@@ -180,20 +180,17 @@ impl Shard {
         let Some(topic) = self.topic_in(request.slot, ix) else {
             return;
         };
-        let req_id = request.req_id.as_deref();
-        let frame = frames::encode(&frames::Reply {
-            kind: "topic_created",
-            body: Created {
-                topic: Named {
-                    id: &topic.id,
-                    name: &topic.name,
-                    visibility: topic.visibility.name(),
-                },
-                created: false,
+        let (id, name) = (topic.id.clone(), topic.name.clone());
+        let body = Created {
+            topic: Named {
+                id: &id,
+                name: &name,
+                visibility: topic.visibility.name(),
             },
-            req_id,
-        });
-        self.reply(t, request.slot, frame);
+            created: false,
+        };
+        // Its row may still be on its way.
+        self.answer_when_stored(t, request, StoreOp::Fence, "topic_created", body);
     }
 
     /// Whoever makes a topic is in it, as its lead.

@@ -218,6 +218,7 @@ impl Tables {
                 self.watches.remove(&(*began, *id));
             }
             StoreOp::Audit(_) => self.audits += 1,
+            StoreOp::Fence => {}
             StoreOp::MemberRevoked { id, at } => {
                 if let Some(member) = self.members.iter_mut().find(|member| member.id == *id) {
                     member.revoked_at = *at;

@@ -90,6 +90,7 @@ impl Oracle {
             | StoreOp::Restarted(_)
             | StoreOp::PeerStatePut(_)
             | StoreOp::Audit(_)
+            | StoreOp::Fence
             | StoreOp::MemberRevoked { .. }
             | StoreOp::SchedulePut(_)
             | StoreOp::ScheduleFired { .. }
