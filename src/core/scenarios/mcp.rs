@@ -387,6 +387,51 @@ fn servers_outlive_the_broker_with_their_leases() {
 }
 
 #[test]
+fn what_others_could_not_read_is_not_passed_on() {
+    let (mut world, alice, bob, _) = three();
+    world.write(alice, &register("db", false));
+    let unfit = [
+        "[".repeat(20_000),
+        "1e999".to_owned(),
+        r#""\ud800""#.to_owned(),
+    ];
+    for unfit in unfit {
+        let closed = "]".repeat(unfit.matches('[').count());
+        let say = |world: &mut World, conn, frame: String| {
+            world.input(Input::Frame { conn, text: &frame });
+            world.latest(conn)
+        };
+        let args = format!(
+            r#"{{"type":"mcp_call","serverName":"db","toolName":"q","_reqId":"a","args":{unfit}{closed}}}"#
+        );
+        let refused = say(&mut world, bob, args);
+        assert_eq!(refused["code"], "invalid_argument");
+        world.write(bob, &call("db", &json!({})));
+        let id = world.latest(alice)["callId"].clone();
+        let answer = format!(
+            r#"{{"type":"mcp_call_response","callId":{id},"_reqId":"r","result":{unfit}{closed}}}"#
+        );
+        let refused = say(&mut world, alice, answer);
+        assert_eq!(refused["code"], "invalid_argument");
+        let result = world.latest(bob);
+        assert_eq!(result["_reqId"], "c");
+        assert!(result["error"].as_str().unwrap().contains("readable JSON"));
+    }
+    // Nothing is something, too.
+    world.write(bob, &call("db", &json!({})));
+    let id = world.latest(alice)["callId"].clone();
+    world.write(
+        alice,
+        &json!({"type": "mcp_call_response", "callId": id, "result": null}),
+    );
+    let result = world.latest(bob);
+    assert!(
+        result.as_object().unwrap().contains_key("result"),
+        "{result}"
+    );
+}
+
+#[test]
 fn bad_requests_are_told_why() {
     let (mut world, alice, ..) = three();
     for (frame, about) in [

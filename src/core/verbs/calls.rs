@@ -60,7 +60,7 @@ impl Shard {
     ) -> Result<(), FieldError> {
         let name = server_name(request)?;
         let tool = request.fields.str("toolName", NAME_BYTES_MAX)?;
-        let args: Option<&RawValue> = request.fields.json("args", "JSON")?;
+        let args = request.fields.readable("args")?;
         let Some(peer) = self.peers.get_slot(request.slot) else {
             return Ok(());
         };
@@ -206,8 +206,6 @@ impl Shard {
         request: &Request<'_>,
     ) -> Result<(), FieldError> {
         let id = request.fields.str("callId", NAME_BYTES_MAX)?;
-        let result: Option<&RawValue> = request.fields.json("result", "JSON")?;
-        let error: Option<&RawValue> = request.fields.json("error", "JSON")?;
         let Some(peer) = self.peers.get_slot(request.slot) else {
             return Ok(());
         };
@@ -227,6 +225,17 @@ impl Shard {
         }
         let size = |text: Option<&RawValue>| text.map_or(0, |text| text.get().len());
         let req_id = call.req_id.as_deref();
+        let given = |field| request.fields.readable(field);
+        let (result, error) = match (given("result"), given("error")) {
+            (Ok(result), Ok(error)) => (result, error),
+            (Err(unfit), _) | (_, Err(unfit)) => {
+                let frame = failed(&format!("the host's answer is no good: {unfit}"), req_id);
+                self.answer_call(t, mesh, number, frame);
+                return Err(unfit);
+            }
+        };
+        // A tool that gives null has given something.
+        let result = result.or_else(|| request.fields.raw("result").filter(|_| error.is_none()));
         if size(result).max(size(error)) > CALL_RESULT_BYTES_MAX {
             let message = format!("result too large: at most {CALL_RESULT_BYTES_MAX} bytes");
             let frame = failed(&message, req_id);

@@ -277,7 +277,7 @@ fn content<'a>(fields: &Fields<'a>, wanted: Wanted) -> Result<Content<'a>, Field
         Wanted::File => (fields.opt_str("content", RELAY_BYTES_MAX)?, None),
         Wanted::Directory => {
             let expected = format!("a list of at most {RELAY_BYTES_MAX} bytes");
-            let entries: Option<&RawValue> = fields.json("entries", "a list")?;
+            let entries = fields.readable("entries")?;
             let fits = |list: &&RawValue| {
                 list.get().starts_with('[') && list.get().len() <= RELAY_BYTES_MAX
             };

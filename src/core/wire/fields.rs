@@ -105,6 +105,21 @@ impl<'a> Fields<'a> {
             .map_err(|_| FieldError::new(field, expected))
     }
 
+    /// The field's JSON as it was written, if whoever it is passed on to can be expected to read it: no
+    /// deeper and no more broken than our own reader takes.
+    ///
+    /// # Errors
+    /// If it is there and is not.
+    pub fn readable(&self, field: &'static str) -> Result<Option<&'a RawValue>, FieldError> {
+        let Some(raw) = self.get(field) else {
+            return Ok(None);
+        };
+        match serde_json::from_str::<serde_json::Value>(raw.get()) {
+            Ok(_) => Ok(Some(raw)),
+            Err(_) => Err(FieldError::new(field, "readable JSON")),
+        }
+    }
+
     /// The field's JSON text if it is an object of at most `max` bytes.
     ///
     /// # Errors
@@ -120,6 +135,7 @@ impl<'a> Fields<'a> {
                 format!("an object of at most {max} bytes"),
             ));
         }
+        self.readable(field)?;
         Ok(Some(text))
     }
 
