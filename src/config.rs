@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 pub use options::ServeOptions;
-pub use values::{Secret, Span};
+pub use values::{PublicUrl, Secret, Span};
 
 use crate::core::limits::{Config as CoreConfig, LogLimits, OUTBOX_BYTES_MAX};
 use crate::core::time::Millis;
@@ -217,6 +217,7 @@ impl ServeOptions {
                 .unwrap_or(default.watch_allow_private),
             log: self.log.unwrap_or(default.log),
             core: CoreConfig {
+                public_url: self.public_url.unwrap_or_default().as_str().into(),
                 grace,
                 restart_grace: self
                     .restart_grace

@@ -474,12 +474,19 @@ fn requests_of_readme() -> Value {
 
 #[test]
 fn records() {
-    Scenario::python("records").meshes(7).run();
+    Scenario::python("records")
+        .flag("--public-url", "https://hooks.example/base/")
+        .meshes(7)
+        .run();
 }
 
 #[test]
 fn records_two_loops() {
-    Scenario::python("records").meshes(7).threads(2).run();
+    Scenario::python("records")
+        .flag("--public-url", "https://hooks.example/base/")
+        .meshes(7)
+        .threads(2)
+        .run();
 }
 
 #[test]

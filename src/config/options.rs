@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, Durability, LogFormat, Secret, Span};
+use super::{ConfigError, Durability, LogFormat, PublicUrl, Secret, Span};
 
 /// The options of `holdfast serve`. Every field is `None` until somebody says otherwise, so that
 /// layers can be told apart; the same struct is read from flags with their environment variables
@@ -28,6 +28,12 @@ pub struct ServeOptions {
     /// one and prints it.
     #[arg(long, env = "HOLDFAST_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+
+    /// Address under which the world reaches the broker, such as https://broker.example [default: none]
+    ///
+    /// What clients are told of webhooks begins with it; without it, they are told the path alone.
+    #[arg(long, env = "HOLDFAST_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
 
     /// SQLite database file, made if missing [default: holdfast.db]
     ///
@@ -274,6 +280,7 @@ impl ServeOptions {
             send_burst: self.send_burst.or(below.send_burst),
             source_rate: self.source_rate.or(below.source_rate),
             source_burst: self.source_burst.or(below.source_burst),
+            public_url: self.public_url.or(below.public_url),
             admin_token: self.admin_token.or(below.admin_token),
             public_members: self.public_members.or(below.public_members),
             trust_member_header: self.trust_member_header.or(below.trust_member_header),

@@ -109,6 +109,7 @@ fn every_option_can_be_set_in_the_file() {
         source-rate = 12
         source-burst = 13
         admin-token = "sixteen letters!"
+        public-url = "https://broker.example/base/"
         public-members = true
         trust-member-header = true
         watch-allow-private = true
@@ -122,6 +123,7 @@ fn every_option_can_be_set_in_the_file() {
     assert_eq!(set, options.get_arguments().count() - 1);
     assert_eq!(config.core.restart_grace, Millis::secs(5));
     assert_eq!(config.core.send_burst, 11);
+    assert_eq!(&*config.core.public_url, "https://broker.example/base");
     assert!(config.public_members && config.trust_member_header);
     let token = config.admin_token.unwrap();
     assert_eq!(
@@ -270,5 +272,31 @@ fn durations_are_read_as_people_write_them() {
     }
     for text in ["", "90", "s", "-1s", "1 fortnight", "99999999999999999999s"] {
         assert!(text.parse::<Span>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_public_url_is_an_address_and_nothing_more() {
+    let url = |text: &str| text.parse::<PublicUrl>().map(|url| url.as_str().to_owned());
+    for (text, expected) in [
+        ("https://broker.example", "https://broker.example"),
+        ("http://127.0.0.1:7900/", "http://127.0.0.1:7900"),
+        ("https://[::1]/a/b//", "https://[::1]/a/b"),
+    ] {
+        assert_eq!(url(text).unwrap(), expected);
+    }
+    for text in [
+        "",
+        "broker.example",
+        "/hook",
+        "ftp://broker.example",
+        "ws://broker.example",
+        "https://",
+        "https://me@broker.example",
+        "https://broker.example/?a=b",
+        "https://broker.example/#a",
+        "https://bro ker",
+    ] {
+        assert!(url(text).is_err(), "{text}");
     }
 }

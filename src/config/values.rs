@@ -96,3 +96,48 @@ impl fmt::Debug for Secret {
         f.write_str("Secret")
     }
 }
+
+/// The address under which the world reaches the broker: an http or https URL, without a slash at its
+/// end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct PublicUrl(String);
+
+impl PublicUrl {
+    /// What paths are put behind.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A text that is no such address.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "write an address as https://broker.example or https://example.org/broker, without credentials, ? and #"
+)]
+pub struct NotAPublicUrl;
+
+impl FromStr for PublicUrl {
+    type Err = NotAPublicUrl;
+
+    fn from_str(text: &str) -> Result<Self, NotAPublicUrl> {
+        // The parser takes no notice of what stands behind a #.
+        let url = http::Uri::from_str(text).map_err(|_| NotAPublicUrl)?;
+        let scheme = matches!(url.scheme_str(), Some("http" | "https"));
+        let authority = url.authority().is_some_and(|it| !it.as_str().contains('@'));
+        let host = url.host().is_some_and(|host| !host.is_empty());
+        if !(scheme && authority && host) || text.contains(['?', '#']) {
+            return Err(NotAPublicUrl);
+        }
+        Ok(Self(text.trim_end_matches('/').to_owned()))
+    }
+}
+
+impl TryFrom<String> for PublicUrl {
+    type Error = NotAPublicUrl;
+
+    fn try_from(text: String) -> Result<Self, NotAPublicUrl> {
+        text.parse()
+    }
+}

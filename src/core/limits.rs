@@ -353,6 +353,9 @@ const _: () = assert!(CONFLICT_ANSWER.0 < CONFLICT_WINDOW.0);
 /// What an operator may set; the rest above is fixed. One value per process.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What stands before the paths of URLs that clients are told (protocol.md §19); empty if the
+    /// broker does not know under which name the world reaches it.
+    pub public_url: Box<str>,
     /// How long a session stays present without a socket.
     pub grace: Millis,
     /// Longest grace a session may ask for (`leaseMs`).
@@ -394,6 +397,7 @@ pub(crate) fn grace_within(wanted: Option<Millis>, grace: Millis, max_grace: Mil
 impl Default for Config {
     fn default() -> Self {
         Self {
+            public_url: Box::default(),
             grace: Millis::secs(90),
             max_grace: Millis::secs(3600),
             restart_grace: Millis::secs(90),

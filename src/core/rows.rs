@@ -22,8 +22,8 @@ pub use records::{RecordAnswer, RecordAsk, RecordQuery};
 pub use restart::Restart;
 pub use shared::{StateRow, StreamRow, SubscriptionRow};
 pub use topics::{
-    TopicChange, TopicKeyRow, TopicMemberRow, TopicMessage, TopicPost, TopicRole, TopicRow,
-    Visibility,
+    NewTopic, TopicChange, TopicKeyRow, TopicMemberRow, TopicMessage, TopicPost, TopicRole,
+    TopicRow, Visibility,
 };
 pub use watch::{NotifyOn, WatchMode, WatchRow};
 

@@ -117,11 +117,13 @@ pub(super) fn member(row: &Row<'_>) -> rusqlite::Result<TopicMemberRow> {
 /// Carries out a change.
 pub(super) fn change(conn: &Connection, change: &TopicChange) -> rusqlite::Result<()> {
     match change {
-        TopicChange::Created(topic, lead, key) => {
+        TopicChange::Created(made) => {
             // Nothing can refuse what follows.
-            topic_insert(conn, topic, key.as_ref())?;
-            member_put(conn, lead)?;
-            key.as_ref().map_or(Ok(()), |key| key_insert(conn, key))
+            topic_insert(conn, &made.topic, made.key.as_ref())?;
+            member_put(conn, &made.lead)?;
+            made.key
+                .as_ref()
+                .map_or(Ok(()), |key| key_insert(conn, key))
         }
         TopicChange::MemberPut(row) => member_put(conn, row),
         TopicChange::MemberGone {

@@ -120,11 +120,22 @@ pub struct TopicKeyRow {
     pub nonce: String,
 }
 
+/// A topic as it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTopic {
+    /// The topic.
+    pub topic: TopicRow,
+    /// Who made it is in it.
+    pub lead: TopicMemberRow,
+    /// And has its key, if its own is good for that.
+    pub key: Option<TopicKeyRow>,
+}
+
 /// A change of topics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopicChange {
-    /// There is a new one, and who made it is in it and has its key, if its own is good for that.
-    Created(TopicRow, TopicMemberRow, Option<TopicKeyRow>),
+    /// There is a new one.
+    Created(Box<NewTopic>),
     /// A member joined, has another role, or has read; what it was notified of until then is read.
     MemberPut(TopicMemberRow),
     /// A member left.

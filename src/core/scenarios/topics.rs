@@ -10,7 +10,9 @@ use super::missed::three;
 use super::*;
 use crate::limits::TOPICS_MAX;
 use crate::mint::Mint;
-use crate::rows::{RecordAnswer, RecordAsk, TopicChange, TopicMemberRow, TopicMessage, TopicPost};
+use crate::rows::{
+    NewTopic, RecordAnswer, RecordAsk, TopicChange, TopicMemberRow, TopicMessage, TopicPost,
+};
 
 impl World {
     /// Gives a broker that starts what is on disk of topics.
@@ -21,7 +23,8 @@ impl World {
         for op in written {
             let StoreOp::Topic(change) = op else { continue };
             match (**change).clone() {
-                TopicChange::Created(topic, lead, _) => {
+                TopicChange::Created(made) => {
+                    let NewTopic { topic, lead, .. } = *made;
                     topics.push(topic);
                     members.insert(of(&lead), lead);
                 }
@@ -467,4 +470,31 @@ fn a_status_says_who_was_meant() {
     let names: Vec<Value> = w.last(alice)["recipients"].as_array().unwrap().clone();
     let names: Vec<&Value> = names.iter().map(|recipient| &recipient["name"]).collect();
     assert_eq!(names, ["alice", "bob"]);
+}
+
+#[test]
+fn a_topic_is_made_with_a_key_once() {
+    let mut world = World::new();
+    let alice = world.join(launched(1, 11, "a"));
+    let bob = world.join(launched(2, 21, "b"));
+    world.topic(alice, "plans");
+    world.topic(bob, "plans");
+    world.topic(alice, "other");
+    let keys = world.persisted().filter_map(|(op, _)| match op {
+        StoreOp::Topic(change) => match &**change {
+            TopicChange::Created(made) => {
+                let key = made.key.clone().unwrap();
+                assert_eq!(
+                    (&key.topic_id, &*key.member_id),
+                    (&made.topic.id, "member-1")
+                );
+                Some(key.encrypted_key)
+            }
+            TopicChange::MemberPut(_) | TopicChange::MemberGone { .. } => None,
+        },
+        _ => None,
+    });
+    let keys: Vec<String> = keys.collect();
+    assert_eq!(keys.len(), 2);
+    assert_ne!(keys[0], keys[1]);
 }

@@ -8,8 +8,8 @@
 use super::*;
 use crate::core::limits::{ANSWER_BYTES_MAX, TOPIC_MESSAGES_MAX};
 use crate::core::rows::{
-    RecordAnswer, RecordAsk, TopicChange, TopicKeyRow, TopicMemberRow, TopicPost, TopicRole,
-    TopicRow, Visibility,
+    NewTopic, RecordAnswer, RecordAsk, TopicChange, TopicKeyRow, TopicMemberRow, TopicPost,
+    TopicRole, TopicRow, Visibility,
 };
 
 fn topic(world: &World, id: &str, name: &str) -> TopicRow {
@@ -40,11 +40,11 @@ fn change(change: TopicChange) -> StoreOp {
 }
 
 fn made(world: &World, id: &str, name: &str) -> StoreOp {
-    change(TopicChange::Created(
-        topic(world, id, name),
-        member(world, id, "m1"),
-        None,
-    ))
+    change(TopicChange::Created(Box::new(NewTopic {
+        topic: topic(world, id, name),
+        lead: member(world, id, "m1"),
+        key: None,
+    })))
 }
 
 impl World {
@@ -122,8 +122,11 @@ fn a_sealed_key_is_written_with_its_topic_or_not_at_all() {
             encrypted_key: "blob".to_owned(),
             nonce: "nonce".to_owned(),
         };
-        let made = (topic(&world, id, "a"), member(&world, id, "m1"));
-        change(TopicChange::Created(made.0, made.1, Some(key)))
+        change(TopicChange::Created(Box::new(NewTopic {
+            topic: topic(&world, id, "a"),
+            lead: member(&world, id, "m1"),
+            key: Some(key),
+        })))
     };
     world.persist(with_key("t1"));
     world.client.persist(with_key("t2"), Some(Token(0)));

@@ -75,9 +75,13 @@ def post(url, body):
 
 async def webhooks(world, mesh):
     alice, bob = await pair(mesh)
+    base = "https://hooks.example/base"
     made = await alice.request("create_webhook", name="ci")
     equal((await bob.request("create_webhook", name="ci"))["code"], "webhook_exists")
-    say = lambda url, body: asyncio.to_thread(post, world.http + url, body)
+    equal(made["url"][:len(base)], base, "as --public-url says")
+    listed = await bob.request("list_webhooks")
+    equal([hook["url"] for hook in listed["webhooks"]], [made["url"]])
+    say = lambda url, body: asyncio.to_thread(post, world.http + url.removeprefix(base), body)
     equal(await say(made["url"], b'{"build": 1.50}'), (200, {"ok": True, "delivered": 2}))
     for peer in (alice, bob):
         push = await peer.until(lambda f: f.get("subtype") == "webhook", "the webhook's push")

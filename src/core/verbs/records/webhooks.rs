@@ -15,12 +15,14 @@ use crate::wire::FieldError;
 #[derive(Debug)]
 pub(super) enum Then {
     Created {
-        mesh_id: String,
+        /// Where the mesh's webhooks are.
+        hooks: String,
         name: String,
         secret: String,
     },
     Listed {
-        mesh_id: String,
+        /// Where the mesh's webhooks are.
+        hooks: String,
     },
     Deleted {
         name: String,
@@ -43,10 +45,9 @@ struct Entry<'a> {
     created_at: Wall,
 }
 
-/// Where a webhook takes messages, on this broker: under which name the world reaches it, the
-/// broker does not know.
-fn url(mesh_id: &str, secret: &str) -> String {
-    format!("/hook/{mesh_id}/{secret}")
+/// Where a webhook takes messages.
+fn url(hooks: &str, secret: &str) -> String {
+    format!("{hooks}/{secret}")
 }
 
 impl Shard {
@@ -55,7 +56,7 @@ impl Shard {
         t: &mut Turn<'_>,
         request: &Request<'_>,
     ) -> Result<(), FieldError> {
-        let Some((name, mesh_id)) = self.webhook_named(t, request)? else {
+        let Some((name, hooks)) = self.webhook_named(t, request)? else {
             return Ok(());
         };
         let Some(who) = self.who(request.slot) else {
@@ -70,7 +71,7 @@ impl Shard {
             created_at: t.now.wall,
         };
         let then = Any::Webhook(Then::Created {
-            mesh_id,
+            hooks,
             name,
             secret,
         });
@@ -79,11 +80,11 @@ impl Shard {
     }
 
     pub(crate) fn list_webhooks(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
-        let Some(mesh_id) = self.mesh_id_of(request.slot) else {
+        let Some(hooks) = self.hooks_of(request.slot) else {
             return;
         };
         let ask = RecordAsk::ListWebhooks { limit: LIST_ROWS };
-        self.ask_records(t, request, ask, Any::Webhook(Then::Listed { mesh_id }));
+        self.ask_records(t, request, ask, Any::Webhook(Then::Listed { hooks }));
     }
 
     pub(crate) fn delete_webhook(
@@ -99,7 +100,7 @@ impl Shard {
         Ok(())
     }
 
-    /// The name in a request, and the mesh it is in. Without a name, whoever asks is told.
+    /// The name in a request, and where webhooks of its mesh are. Without a name, whoever asks is told.
     fn webhook_named(
         &mut self,
         t: &mut Turn<'_>,
@@ -110,12 +111,12 @@ impl Shard {
             self.error(t, request, "invalid_webhook", "name is required");
             return Ok(None);
         }
-        Ok(self.mesh_id_of(request.slot).map(|mesh_id| (name, mesh_id)))
+        Ok(self.hooks_of(request.slot).map(|hooks| (name, hooks)))
     }
 
-    fn mesh_id_of(&self, slot: u32) -> Option<String> {
+    fn hooks_of(&self, slot: u32) -> Option<String> {
         let mesh = self.mesh(self.peers.get_slot(slot)?.mesh)?;
-        Some(mesh.id.to_string())
+        Some(format!("{}/hook/{}", self.config.public_url, mesh.id))
     }
 }
 
@@ -126,21 +127,21 @@ pub(super) fn answered(by: &Asker<'_>, then: Then, answer: RecordAnswer) -> Opti
     match (then, answer) {
         (
             Then::Created {
-                mesh_id,
+                hooks,
                 name,
                 secret,
             },
             RecordAnswer::Written,
-        ) => ack(&name, &url(&mesh_id, &secret), &secret),
+        ) => ack(&name, &url(&hooks, &secret), &secret),
         (Then::Created { name, .. }, RecordAnswer::Taken) => {
             let message = format!("Webhook \"{name}\" already exists in this mesh");
             Some(by.error("webhook_exists", &message))
         }
         (Then::Created { .. }, RecordAnswer::Full) => Some(by.full(WEBHOOKS_MAX, "webhooks")),
-        (Then::Listed { mesh_id }, RecordAnswer::Webhooks(webhooks)) => {
+        (Then::Listed { hooks }, RecordAnswer::Webhooks(webhooks)) => {
             let entries = webhooks.iter().map(|webhook| Entry {
                 name: &webhook.name,
-                url: url(&mesh_id, &webhook.secret),
+                url: url(&hooks, &webhook.secret),
                 active: true,
                 created_at: webhook.created_at,
             });

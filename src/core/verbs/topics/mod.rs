@@ -14,7 +14,7 @@ use crate::ids::PubKey;
 use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX, TOPIC_MEMBERS_MAX, TOPICS_MAX};
 use crate::peer::{MemberIx, MeshIx};
 use crate::rows::{
-    StoreOp, TopicChange, TopicKeyRow, TopicMemberRow, TopicRole, TopicRow, Visibility,
+    NewTopic, StoreOp, TopicChange, TopicKeyRow, TopicMemberRow, TopicRole, TopicRow, Visibility,
 };
 use crate::shard::{Shard, Turn};
 use crate::time::Wall;
@@ -229,12 +229,15 @@ impl Shard {
             created: true,
         };
         let key = self.topic_key(member, &row);
-        let change = StoreOp::Topic(Box::new(TopicChange::Created(row, lead, key)));
+        let topic = row;
+        let made = Box::new(NewTopic { topic, lead, key });
+        let change = StoreOp::Topic(Box::new(TopicChange::Created(made)));
         self.answer_when_stored(t, request, change, "topic_created", body);
     }
 
     /// A new key for a topic, sealed for who made it. No request gives it out: it lies in the store
-    /// for the web app beside the broker, as in the original.
+    /// for the web app beside the broker, as in the original. None if nobody could open what is sealed
+    /// for the member's key.
     fn topic_key(&mut self, member: MemberIx, topic: &TopicRow) -> Option<TopicKeyRow> {
         let key = Zeroizing::new(self.mint.secret());
         let sender = Zeroizing::new(self.mint.secret());

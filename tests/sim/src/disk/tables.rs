@@ -272,7 +272,8 @@ impl Tables {
 
     fn change_topic(&mut self, change: &TopicChange) -> Result<(), StoreFailure> {
         match change {
-            TopicChange::Created(row, lead, _) => {
+            TopicChange::Created(made) => {
+                let (row, lead) = (&made.topic, &made.lead);
                 let taken = self.topics.iter().any(|other| {
                     other.id == row.id || (&other.mesh_id, &other.name) == (&row.mesh_id, &row.name)
                 });

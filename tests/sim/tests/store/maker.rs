@@ -4,10 +4,10 @@ use holdfast_core::identity::KeyPair;
 use holdfast_core::ids::{Position, PubKey, Seq, WatchId};
 use holdfast_core::mint::Mint;
 use holdfast_core::rows::{
-    AuditRow, Group, MemberRow, MessageRow, NotifyOn, Origin, PeerRole, PeerStateRow, PresenceRow,
-    Priority, Restart, ScheduleRow, ServerRow, StateRow, Stats, Status, StatusSource, StoreOp,
-    StoreQuery, StreamRow, Told, TopicChange, TopicKeyRow, TopicMemberRow, TopicRole, TopicRow,
-    Visibility, WatchMode, WatchRow,
+    AuditRow, Group, MemberRow, MessageRow, NewTopic, NotifyOn, Origin, PeerRole, PeerStateRow,
+    PresenceRow, Priority, Restart, ScheduleRow, ServerRow, StateRow, Stats, Status, StatusSource,
+    StoreOp, StoreQuery, StreamRow, Told, TopicChange, TopicKeyRow, TopicMemberRow, TopicRole,
+    TopicRow, Visibility, WatchMode, WatchRow,
 };
 use holdfast_core::time::{Millis, Wall};
 
@@ -294,8 +294,8 @@ impl Maker {
             last_read_at: self.maybe_wall(),
         };
         let change = match self.chance.below(3) {
-            0 => TopicChange::Created(
-                TopicRow {
+            0 => TopicChange::Created(Box::new(NewTopic {
+                topic: TopicRow {
                     id: membership.topic_id.clone(),
                     mesh_id: member.mesh_id,
                     name: format!("n{}", self.chance.below(4)),
@@ -304,13 +304,13 @@ impl Maker {
                     created_by: member.id,
                     created_at: self.wall(),
                 },
-                membership.clone(),
-                self.chance.maybe(TopicKeyRow {
+                lead: membership.clone(),
+                key: self.chance.maybe(TopicKeyRow {
                     topic_id: membership.topic_id,
                     member_id: membership.member_id,
                     ..TopicKeyRow::default()
                 }),
-            ),
+            })),
             1 => TopicChange::MemberPut(membership),
             _ => TopicChange::MemberGone {
                 mesh_id: membership.mesh_id,
