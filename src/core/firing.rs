@@ -19,7 +19,7 @@ use crate::routing::{Audience, NoRecipient, Recipient, Target};
 use crate::rows::{MessageRow, Origin, Priority, ScheduleRow, StoreFailure, StoreOp};
 use crate::schedules::Key;
 use crate::shard::{Shard, Timer, Turn, Waiting};
-use crate::verbs::send::{accepted, refusal};
+use crate::verbs::send::{accepted, refusal, topic_not_found};
 use crate::wheel::TICK;
 
 /// A message that falls due, and where it goes.
@@ -126,7 +126,11 @@ impl Shard {
                 t.observe(Event::SendRefused {
                     reason: "no_recipient",
                 });
-                let answer = refusal(&ack_id, &refused.to_string());
+                let error = match Target::parse(&row.target_spec) {
+                    Target::Topic(_) => topic_not_found(&row.target_spec),
+                    Target::Key(_) | Target::Everyone | Target::Group(_) => refused.to_string(),
+                };
+                let answer = refusal(&ack_id, &error);
                 self.persist_fired(t, op(None), (author, answer));
             }
         }

@@ -30,8 +30,14 @@ pub(crate) enum Host {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tool {
     pub(crate) name: Box<str>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_or_null")]
     pub(crate) description: Box<str>,
+}
+
+/// Null counts as absent, as everywhere.
+fn text_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Box<str>, D::Error> {
+    let text = Option::<Box<str>>::deserialize(deserializer)?;
+    Ok(text.unwrap_or_default())
 }
 
 /// One MCP server.

@@ -199,6 +199,10 @@ pub enum JoinError {
     /// Enough have joined.
     #[error("invite_exhausted")]
     Exhausted,
+    /// The key is of a member that was banned, or revoked by the operator, after the invite was made; an
+    /// addition to the codes of the original, which let it in.
+    #[error("member_revoked")]
+    Banned,
     /// A bad name, or the database.
     #[error(transparent)]
     Refused(#[from] AdminError),

@@ -12,4 +12,4 @@ pub use keys::{KeyPair, Signature};
 pub use resume::{Attached, Identity, ResumeKey, Unfit};
 pub(crate) use sealing::seal;
 pub use signing::{AttestationText, HelloText, InviteText, RequestText, SessionHelloText, digest};
-pub use verify::verify;
+pub use verify::{is_usable, verify};

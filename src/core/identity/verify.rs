@@ -16,6 +16,12 @@ use ed25519_dalek::{Signature as DalekSignature, Verifier, VerifyingKey};
 use crate::identity::Signature;
 use crate::ids::PubKey;
 
+/// Whether a key is one that can sign: a point of the curve that is not of small order.
+#[must_use]
+pub fn is_usable(key: &PubKey) -> bool {
+    VerifyingKey::from_bytes(&key.0).is_ok_and(|key| !key.is_weak())
+}
+
 /// Whether `signature` is one of `message` by `key`, by the strict rule.
 ///
 /// `R` is not decompressed for that, which saves an eighth: the plain check compares it, as bytes,

@@ -417,6 +417,12 @@ fn what_others_could_not_read_is_not_passed_on() {
         assert_eq!(result["_reqId"], "c");
         assert!(result["error"].as_str().unwrap().contains("readable JSON"));
     }
+    let tools = json!([{"name": "q", "description": null}]);
+    let ack = world.ask(
+        alice,
+        &json!({"type": "mcp_register", "serverName": "db", "description": "d", "tools": tools}),
+    );
+    assert_eq!(ack["toolCount"], 1);
     // Nothing is something, too.
     world.write(bob, &call("db", &json!({})));
     let id = world.latest(alice)["callId"].clone();
@@ -459,6 +465,11 @@ fn bad_requests_are_told_why() {
             json!({"type": "mcp_register", "serverName": "x", "description": "d", "tools": [],
                 "persistent": 1}),
             "persistent",
+        ),
+        (
+            json!({"type": "mcp_register", "serverName": "x", "description": "d",
+                "tools": [{"name": null, "description": null}]}),
+            "tools",
         ),
         (json!({"type": "mcp_unregister"}), "serverName"),
         (json!({"type": "mcp_call", "toolName": "q"}), "serverName"),

@@ -446,6 +446,10 @@ fn a_member_that_is_banned_or_blocked_sends_nothing() {
         (&refused["type"], &refused["queued"]),
         (&json!("ack"), &json!(false))
     );
+    world.write(bob, &schedule("#nowhere", "nobody", world.now.wall));
+    world.pass(crate::wheel::TICK);
+    let error = "topic_not_found: topic \"nowhere\" not found";
+    assert_eq!(world.last(bob)["error"], error);
     world.write(alice, &json!({"type": "ban", "target": "bob"}));
     world.pass_with(&[alice, carol], Millis::secs(20));
     assert!(world.said(alice).is_empty());

@@ -253,20 +253,21 @@ impl Shard {
             .peers
             .get_slot(request.slot)
             .and_then(|peer| self.mesh(peer.mesh));
-        let members = mesh
-            .into_iter()
-            .flat_map(|m| &m.members)
-            .filter_map(|ix| self.member(*ix));
-        let bans = members
-            .filter_map(|member| {
-                let (name, pubkey) = (member.name.clone(), member.key);
-                member.revoked_at.map(|revoked_at| Ban {
-                    name,
-                    pubkey,
+        let bans = mesh.map(|mesh| {
+            let ban = |ix: &MemberIx| {
+                let member = self.member(*ix)?;
+                // Whose key has an active member again is not banned.
+                let usurped = mesh.by_key.get(&member.key) != Some(ix);
+                let revoked_at = member.revoked_at.filter(|_| !usurped)?;
+                Some(Ban {
+                    name: member.name.clone(),
+                    pubkey: member.key,
                     revoked_at,
                 })
-            })
-            .collect();
+            };
+            mesh.members.iter().filter_map(ban).collect()
+        });
+        let bans: Vec<Ban> = bans.unwrap_or_default();
         self.answer(t, request, "list_bans_result", Bans { bans });
     }
 

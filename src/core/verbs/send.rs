@@ -385,9 +385,13 @@ impl Shard {
 }
 
 fn unknown_topic(target_spec: &str) -> Refused {
+    Refused(topic_not_found(target_spec).into(), "no_recipient")
+}
+
+/// What the sender of a message to a topic is told that is not there.
+pub(crate) fn topic_not_found(target_spec: &str) -> String {
     let topic = target_spec.strip_prefix('#').unwrap_or_default();
-    let error = format!("topic_not_found: topic \"{topic}\" not found");
-    Refused(error.into(), "no_recipient")
+    format!("topic_not_found: topic \"{topic}\" not found")
 }
 
 /// Whether a message is not too large, which clients count in UTF-16.

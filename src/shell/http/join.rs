@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::reply::Reply;
+use crate::core::identity::is_usable;
 use crate::core::ids::PubKey;
 use crate::shell::clerk;
 use crate::shell::control::Control;
@@ -56,7 +57,7 @@ pub fn parse(body: &[u8]) -> Result<Joining, Unfit> {
     let payload = payload.ok_or(Unfit::Incomplete)?;
     Ok(Joining {
         token,
-        pubkey: PubKey::parse(&key).ok_or(Unfit::Key)?,
+        pubkey: PubKey::parse(&key).filter(is_usable).ok_or(Unfit::Key)?,
         name,
         payload: serde_json::from_value(payload).map_err(|_| Unfit::Payload)?,
     })
@@ -99,6 +100,7 @@ fn refused(error: &JoinError) -> Reply {
         | JoinError::Revoked
         | JoinError::Expired
         | JoinError::Exhausted
+        | JoinError::Banned
         | JoinError::Refused(AdminError::BadName { .. }) => 400,
         JoinError::Refused(_) => 500,
     };
@@ -108,6 +110,7 @@ fn refused(error: &JoinError) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::identity::KeyPair;
 
     fn body(change: impl FnOnce(&mut Value)) -> Vec<u8> {
         let mut body = serde_json::json!({
@@ -117,7 +120,7 @@ mod tests {
                 "expires_at": 1, "mesh_root_key": "k", "role": "member", "owner_pubkey": "o",
                 "signature": "x",
             },
-            "peer_pubkey": "ab".repeat(32),
+            "peer_pubkey": KeyPair::from_seed([1; 32]).public().to_string(),
             "display_name": "alice",
         });
         change(&mut body);
@@ -139,7 +142,9 @@ mod tests {
         assert_eq!(none, Some(Unfit::Incomplete));
         assert_eq!(parse(b"{").err(), Some(Unfit::Incomplete));
         assert_eq!(parse(b"[]").err(), Some(Unfit::Incomplete));
-        for key in ["ab", &"AB".repeat(32), &"zz".repeat(32)] {
+        // The last is nobody's: it can sign nothing.
+        let keys = ["ab", &"AB".repeat(32), &"zz".repeat(32), &"00".repeat(32)];
+        for key in keys {
             assert_eq!(unfit(|b| b["peer_pubkey"] = key.into()), Some(Unfit::Key));
         }
     }

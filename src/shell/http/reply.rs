@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 
-/// On every answer (protocol.md §2).
+/// On every answer (protocol.md §2), with what a browser needs for signed changes.
 const CORS: &str = "Access-Control-Allow-Origin: *\r\n\
-    Access-Control-Allow-Methods: POST, GET, OPTIONS\r\n\
+    Access-Control-Allow-Methods: POST, GET, PATCH, OPTIONS\r\n\
     Access-Control-Allow-Headers: Content-Type, X-Mesh-Id, X-Member-Id, X-File-Name, X-Tags, \
-    X-Persistent, X-Target-Spec\r\n";
+    X-Persistent, X-Target-Spec, X-Member-Signature, Authorization\r\n";
 
 /// One answer.
 pub(in crate::shell) struct Reply {
@@ -136,9 +136,9 @@ mod tests {
             text,
             "HTTP/1.1 429 Too Many Requests\r\n\
              Access-Control-Allow-Origin: *\r\n\
-             Access-Control-Allow-Methods: POST, GET, OPTIONS\r\n\
+             Access-Control-Allow-Methods: POST, GET, PATCH, OPTIONS\r\n\
              Access-Control-Allow-Headers: Content-Type, X-Mesh-Id, X-Member-Id, X-File-Name, \
-             X-Tags, X-Persistent, X-Target-Spec\r\n\
+             X-Tags, X-Persistent, X-Target-Spec, X-Member-Signature, Authorization\r\n\
              Content-Type: application/json\r\n\
              Content-Length: 35\r\n\
              Connection: keep-alive\r\n\

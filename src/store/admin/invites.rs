@@ -126,7 +126,7 @@ pub(super) fn create(conn: &mut Connection, new: &NewInvite) -> Result<Invite, A
     let pair = KeyPair::from_libsodium_hex(&owner.secret_key).ok_or(AdminError::NoOwnerKey)?;
     let now = apply::wall(&tx)?;
     // The payload counts in seconds, and row and payload are to agree.
-    let expires_at = now.after(new.life).0.div_euclid(1000);
+    let mut expires_at = now.after(new.life).0.div_euclid(1000);
     let role = if new.admin { "admin" } else { "member" };
     let mut payload = InvitePayload {
         v: VERSION,
@@ -139,21 +139,22 @@ pub(super) fn create(conn: &mut Connection, new: &NewInvite) -> Result<Invite, A
         owner_pubkey: pair.public().to_string(),
         signature: String::new(),
     };
-    payload.signature = pair.sign(payload.text().as_bytes()).to_string();
-    let text = encode::json(&payload)?;
+    // An invite is what it says: the second one of a second holds a second longer.
+    let token = loop {
+        payload.expires_at = expires_at;
+        payload.signature = pair.sign(payload.text().as_bytes()).to_string();
+        let token = BASE64_URL_SAFE_NO_PAD.encode(encode::json(&payload)?);
+        let taken = "SELECT EXISTS (SELECT 1 FROM invite WHERE token = ?1)";
+        if !tx.query_row(taken, [&token], |row| row.get::<_, bool>(0))? {
+            break token;
+        }
+        expires_at += 1;
+    };
     let id = new_id()?;
     tx.execute(
         "INSERT INTO invite (id, mesh_id, token, role, max_uses, expires_at, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        params![
-            id,
-            mesh.id,
-            BASE64_URL_SAFE_NO_PAD.encode(text),
-            role,
-            new.uses,
-            expires_at * 1000,
-            now.0,
-        ],
+        params![id, mesh.id, token, role, new.uses, expires_at * 1000, now.0,],
     )?;
     let made = by_id(&tx, &id)?;
     tx.commit()?;
@@ -214,6 +215,15 @@ pub(super) fn join(conn: &mut Connection, joining: &Joining) -> Result<Joined, J
                 member,
                 already: true,
             });
+        }
+        // A ban is lifted by whoever invites anew, not by an invite that was out before it.
+        None if members::was_revoked(
+            &tx,
+            (&payload.mesh_id, joining.pubkey),
+            found.created_at,
+        )? =>
+        {
+            return Err(JoinError::Banned);
         }
         None if found.used >= found.uses => return Err(JoinError::Exhausted),
         None => {

@@ -7,6 +7,7 @@ use super::{AdminError, ClientConfig, NewMember};
 use crate::core::identity::KeyPair;
 use crate::core::ids::PubKey;
 use crate::core::rows::MemberRow;
+use crate::core::time::Wall;
 use crate::store::{apply, encode};
 
 /// What may be granted (protocol.md, section 8.3).
@@ -93,6 +94,20 @@ pub(super) fn holder(
     );
     conn.query_row(&sql, params![mesh_id, key.to_string()], encode::member)
         .optional()
+}
+
+/// Whether somebody with that key was a member of the mesh and has been revoked since.
+pub(super) fn was_revoked(
+    conn: &Connection,
+    (mesh_id, key): (&str, PubKey),
+    since: Wall,
+) -> rusqlite::Result<bool> {
+    conn.query_row(
+        "SELECT EXISTS (SELECT 1 FROM member
+         WHERE mesh_id = ?1 AND peer_pubkey = ?2 AND revoked_at > ?3)",
+        params![mesh_id, key.to_string(), since.0],
+        |row| row.get(0),
+    )
 }
 
 pub(super) fn list(conn: &Connection, mesh: &str) -> Result<Vec<MemberRow>, AdminError> {

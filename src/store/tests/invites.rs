@@ -88,6 +88,14 @@ fn bounds_of_an_invite_are_told() {
 }
 
 #[test]
+fn invites_of_one_second_are_different() {
+    let world = World::new();
+    let tokens = (0..5).map(|_| world.invite(1).token);
+    let tokens: std::collections::BTreeSet<String> = tokens.collect();
+    assert_eq!(tokens.len(), 5);
+}
+
+#[test]
 fn a_use_is_taken_by_who_becomes_a_member_and_by_nobody_else() {
     let world = World::new();
     let invite = world.invite(1);
@@ -111,11 +119,19 @@ fn a_use_is_taken_by_who_becomes_a_member_and_by_nobody_else() {
 }
 
 #[test]
-fn whoever_was_revoked_may_be_invited_anew() {
+fn whoever_was_revoked_may_be_invited_anew_and_not_come_back_by_an_earlier_invite() {
     let world = World::new();
     let invite = world.invite(2);
     let first = world.join(joining(&invite, key(5))).unwrap().member;
-    world.store.admin().member_revoke(&first.id).unwrap();
+    let revoked = |at| StoreOp::MemberRevoked {
+        id: first.id.clone(),
+        at,
+    };
+    world.persist(revoked(Some(invite.created_at.after(Millis(1)))));
+    let back = world.join(joining(&invite, key(5)));
+    assert!(matches!(back, Err(JoinError::Banned)), "{back:?}");
+    // Revoked before the invite was made.
+    world.persist(revoked(Some(Wall(invite.created_at.0 - 1))));
     let second = world.join(joining(&invite, key(5))).unwrap();
     assert!(!second.already && second.member.id != first.id);
 }
