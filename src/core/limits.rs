@@ -153,6 +153,10 @@ pub const CALLS_PER_SESSION_MAX: usize = 64;
 /// Calls of one mesh without an answer; a further one gets `limit`.
 pub const CALLS_PER_MESH_MAX: usize = 1024;
 
+/// Bytes of results that wait for one session to come back; one that does not fit is replaced by an
+/// error. Half of what is held for a socket, so that they alone make no slow consumer.
+pub const RESULTS_KEPT_BYTES_MAX: usize = OUTBOUND_BYTES_MAX / 2;
+
 /// Bytes of one call's arguments.
 pub const CALL_BYTES_MAX: usize = 64 * 1024;
 

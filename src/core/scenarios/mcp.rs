@@ -3,7 +3,8 @@
 use super::missed::{heard, three};
 use super::*;
 use crate::limits::{
-    CALL_BYTES_MAX, CALLS_PER_SESSION_MAX, CALLS_TO_HOST_BYTES_MAX, SERVERS_PER_SESSION_MAX,
+    CALL_BYTES_MAX, CALL_RESULT_BYTES_MAX, CALLS_PER_SESSION_MAX, CALLS_TO_HOST_BYTES_MAX,
+    SERVERS_PER_SESSION_MAX,
 };
 
 fn register(name: &str, persistent: bool) -> Value {
@@ -229,6 +230,48 @@ fn the_answer_waits_for_a_caller_that_is_away() {
     );
     world.pass_with(&[alice, back], Millis::secs(40));
     assert_eq!(world.of_type(back, "mcp_call_result").len(), 1);
+}
+
+#[test]
+fn large_results_that_cannot_wait_for_their_caller_say_so() {
+    let (mut world, alice, bob, _) = three();
+    world.write(alice, &register("db", false));
+    for _ in 0..4 {
+        world.write(bob, &call("db", &json!({})));
+    }
+    let calls = world.of_type(alice, "mcp_call_forward");
+    world.close(bob, Closing::Abrupt);
+    for forward in calls {
+        let result = "x".repeat(CALL_RESULT_BYTES_MAX - 2);
+        let id = &forward["callId"];
+        world.write(
+            alice,
+            &json!({"type": "mcp_call_response", "callId": id, "result": result}),
+        );
+    }
+    let bob = world.join(launched(2, 21, "b"));
+    let results = world.of_type(bob, "mcp_call_result");
+    let kept = results.iter().filter(|result| result["error"].is_null());
+    assert_eq!((results.len(), kept.count()), (4, 1));
+    assert_eq!(world.closed(bob), None);
+}
+
+#[test]
+fn a_long_list_says_that_it_is_cut() {
+    let (mut world, alice, ..) = three();
+    for number in 0..8 {
+        let mut frame = register(&format!("s{number}"), false);
+        frame["description"] = "d".repeat(60_000).into();
+        world.write(alice, &frame);
+    }
+    let list = world.ask(alice, &json!({"type": "mcp_list"}));
+    assert_eq!(
+        (
+            list["servers"].as_array().unwrap().len(),
+            &list["truncated"]
+        ),
+        (4, &json!(true))
+    );
 }
 
 #[test]

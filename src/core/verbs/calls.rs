@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::ids::Position;
 use crate::limits::{
     CALL_BYTES_MAX, CALL_PATIENCE, CALL_RESULT_BYTES_MAX, CALLS_PER_MESH_MAX,
-    CALLS_PER_SESSION_MAX, CALLS_TO_HOST_BYTES_MAX, NAME_BYTES_MAX,
+    CALLS_PER_SESSION_MAX, CALLS_TO_HOST_BYTES_MAX, NAME_BYTES_MAX, RESULTS_KEPT_BYTES_MAX,
 };
 use crate::marks::{Mark, mark};
 use crate::peer::{MeshIx, PeerConn};
@@ -257,16 +257,30 @@ impl Shard {
             return;
         };
         let away = self.lease(caller).is_some_and(|peer| peer.conn().is_none());
-        let call = self.servers_mut(mesh).and_then(|s| s.call_mut(number));
-        if let Some(call) = call.filter(|_| away) {
-            mark(Mark::ResultKept);
-            call.answer = Some(frame);
-            return;
+        if away {
+            return self.keep_answer(mesh, (number, caller), frame);
         }
         self.forget_call(mesh, number);
         if self.lease(caller).is_some() {
             self.reply(t, caller.slot, frame);
         }
+    }
+
+    /// The caller is away: the answer waits for it, if there is room.
+    fn keep_answer(&mut self, mesh: MeshIx, (number, caller): (u32, Holder), frame: Bytes) {
+        let calls = self.servers(mesh).into_iter().flat_map(Servers::calls);
+        let own = calls.filter(|(_, call)| call.caller == caller);
+        let kept = own.filter_map(|(_, call)| call.answer.as_ref());
+        let fits = kept.map(Bytes::len).sum::<usize>() + frame.len() <= RESULTS_KEPT_BYTES_MAX;
+        let call = self.servers_mut(mesh).and_then(|s| s.call_mut(number));
+        let Some(call) = call else { return };
+        mark(Mark::ResultKept);
+        call.answer = Some(if fits {
+            frame
+        } else {
+            let error = "the result came while you were away, and was too large to be kept";
+            failed(error, call.req_id.as_deref())
+        });
     }
 
     fn forget_call(&mut self, mesh: MeshIx, number: u32) {

@@ -12,7 +12,8 @@ use crate::servers::{Holder, Host, Server, Tool};
 use crate::shard::{Shard, Turn};
 use crate::time::Wall;
 use crate::verbs::Request;
-use crate::wire::{FieldError, frames};
+use crate::verbs::records::Listed;
+use crate::wire::FieldError;
 
 /// Why a server is not registered: an error's code, and what it says.
 struct Refused(&'static str, String);
@@ -150,25 +151,15 @@ impl Shard {
         Ok(())
     }
 
-    /// All servers of the mesh, by name.
+    /// The servers of the mesh, by name.
     fn mcp_list(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
-        #[derive(Serialize)]
-        struct List<'a> {
-            servers: Vec<Entry<'a>>,
-        }
-
         let Some(mesh) = self.peers.get_slot(request.slot).map(|peer| peer.mesh) else {
             return;
         };
         let servers = self.servers(mesh).into_iter().flat_map(|all| all.iter());
         let servers = servers.map(|(name, server)| self.entry(name, server));
-        let body = List {
-            servers: servers.collect(),
-        };
-        let req_id = request.req_id.as_deref();
-        let kind = "mcp_list_result";
-        let frame = frames::encode(&frames::Reply { kind, body, req_id });
-        self.reply(t, request.slot, frame);
+        let listed = Listed::new("servers", servers);
+        self.answer(t, request, "mcp_list_result", listed);
     }
 
     fn entry<'a>(&'a self, name: &'a str, server: &'a Server) -> Entry<'a> {

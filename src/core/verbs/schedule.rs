@@ -16,6 +16,7 @@ use crate::schedules::{Key, Schedule};
 use crate::shard::{Shard, Turn, Waiting};
 use crate::time::Wall;
 use crate::verbs::Request;
+use crate::verbs::records::Listed;
 use crate::verbs::send::size;
 use crate::wire::{FieldError, frames};
 
@@ -233,20 +234,11 @@ impl Shard {
 
     /// What the member has scheduled, in the order it did.
     fn list_scheduled(&mut self, t: &mut Turn<'_>, request: &Request<'_>) {
-        #[derive(Serialize)]
-        struct List<'a> {
-            messages: Vec<Entry<'a>>,
-        }
-
         let Some(member) = self.peers.get_slot(request.slot).map(|peer| peer.member) else {
             return;
         };
-        let messages = self.schedules.of(member).map(Entry::of).collect();
-        let body = List { messages };
-        let req_id = request.req_id.as_deref();
-        let kind = "scheduled_list";
-        let frame = frames::encode(&frames::Reply { kind, body, req_id });
-        self.reply(t, request.slot, frame);
+        let listed = Listed::new("messages", self.schedules.of(member).map(Entry::of));
+        self.answer(t, request, "scheduled_list", listed);
     }
 
     /// `ok:false` for what is not there, or is no longer.
