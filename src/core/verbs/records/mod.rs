@@ -163,21 +163,17 @@ impl Shard {
         };
         let query = Box::new(RecordQuery { mesh_id, ask });
         let asked = Box::new(asked);
-        if !query.ask.only_reads() {
-            self.query(
-                t,
+        if asked.reads {
+            let question = Question {
                 token,
-                StoreQuery::Records(query),
-                Waiting::Records(asked),
-            );
-            return true;
+                query,
+                asked,
+            };
+            self.look_up(t, asker, question);
+        } else {
+            let query = StoreQuery::Records(query);
+            self.query(t, token, query, Waiting::Records(asked));
         }
-        let question = Question {
-            token,
-            query,
-            asked,
-        };
-        self.look_up(t, asker, question);
         true
     }
 

@@ -61,6 +61,23 @@ struct Watch {
 }
 
 impl Watch {
+    /// As its row says, not looked at yet.
+    fn of_row(row: &WatchRow, owner: String, now: u64) -> Self {
+        Self {
+            owner,
+            began: row.began,
+            id: row.id,
+            answered: false,
+            value: row.value.clone(),
+            known: vec![row.value.clone()],
+            since: now,
+            over: now,
+            looked: false,
+            fetching: false,
+            change: None,
+        }
+    }
+
     /// Whether a pong of a session to that ping says that it was told of the change.
     fn confirmed_by(&self, (id, watermark): &(String, u64)) -> bool {
         let written = self.change.as_ref().and_then(|change| change.written);
@@ -147,19 +164,7 @@ impl Oracle {
                 let text = format!("watch {number} is stored and nobody asked for it");
                 return Err(Violation::new("I10", text));
             };
-            let watch = Watch {
-                owner,
-                began: row.began,
-                id: row.id,
-                answered: false,
-                value: String::new(),
-                known: vec![String::new()],
-                since: self.mono(),
-                over: self.mono(),
-                looked: false,
-                fetching: false,
-                change: None,
-            };
+            let watch = Watch::of_row(row, owner, self.mono());
             self.watches.all.insert(number, watch);
         }
         Ok(())
@@ -456,17 +461,8 @@ impl Oracle {
                 row.value
             );
             let watch = Watch {
-                owner: id.clone(),
-                began: row.began,
-                id: row.id,
                 answered: true,
-                value: row.value.clone(),
-                known: vec![row.value.clone()],
-                since: self.mono(),
-                over: self.mono(),
-                looked: false,
-                fetching: false,
-                change: None,
+                ..Watch::of_row(row, id.clone(), self.mono())
             };
             self.watches.all.insert(number, watch);
         }
