@@ -29,7 +29,7 @@ pub struct ServeOptions {
     #[arg(long, env = "HOLDFAST_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
 
-    /// Address under which the world reaches the broker, such as https://broker.example [default: none]
+    /// Address under which the world reaches the broker, an http or https URL [default: none]
     ///
     /// What clients are told of webhooks begins with it; without it, they are told the path alone.
     #[arg(long, env = "HOLDFAST_PUBLIC_URL", value_name = "URL")]

@@ -233,15 +233,17 @@ impl RecordAsk {
                 skill.instructions.len() + skill.manifest.as_ref().map_or(0, String::len)
             }
             Self::VaultSet(entry) => entry.ciphertext.len(),
-            Self::VaultGet { keys, .. } => keys.iter().map(String::len).sum(),
-            Self::Recall { .. }
-            | Self::Forget { .. }
-            | Self::FindContexts { .. }
+            Self::VaultGet { keys: texts, .. } | Self::Recall { words: texts, .. } => {
+                texts.iter().map(String::len).sum()
+            }
+            Self::FindContexts { text, .. } | Self::ListSkills { text, .. } => {
+                text.as_ref().map_or(0, String::len)
+            }
+            Self::Forget { .. }
             | Self::ClaimTask { .. }
             | Self::ListTasks { .. }
             | Self::Tally
             | Self::GetSkill { .. }
-            | Self::ListSkills { .. }
             | Self::RemoveSkill { .. }
             | Self::CreateApiKey(_)
             | Self::ListApiKeys { .. }
