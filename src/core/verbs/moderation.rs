@@ -94,16 +94,10 @@ impl Shard {
             affected: &kicked,
             skipped_control_plane: &skipped,
         };
-        // Whoever is among those who go has its answer first; others, when that is durable.
-        let first = ended.is_empty() || ended.iter().any(|(slot, ..)| *slot == request.slot);
-        if first {
-            self.answer(t, request, ack, &body);
-        }
+        // The answer first: the caller may be among those who go, and the leaves come behind it.
+        self.answer(t, request, ack, body);
         for (slot, ..) in ended {
             self.evict(t, slot, why, Some(close));
-        }
-        if !first {
-            self.answer_when_stored(t, request, StoreOp::Fence, ack, &body);
         }
         Ok(())
     }
