@@ -547,6 +547,11 @@ fn shared_two_loops() {
 }
 
 #[test]
+fn clock_and_schedules() {
+    Scenario::python("shared").case("clock").run();
+}
+
+#[test]
 fn shared_over_a_kill() {
     Scenario::python("shared")
         .case("kill")

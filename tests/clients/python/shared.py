@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mesh import Identity, equal, run
+from mesh import Identity, equal, now_ms, run
 
 CONFIRMED = 1.5
 QUIET = 0.3
@@ -80,4 +80,39 @@ async def over_a_kill(_, mesh):
     equal((await publisher.request("get_state", key="k"))["value"], [1, "two"])
 
 
-run({"away and back": away_and_back, "over a kill": over_a_kill})
+async def clock_and_schedules(_, mesh):
+    """Both are there after a reset; the clock stops with the last lease, a schedule is the member's."""
+    alice = Identity(mesh, "alice", "session")
+    first = await alice.attach()
+    # A tick every 0.6 s, as fast as it goes.
+    clock = await first.request("set_clock", speed=100)
+    equal([clock["type"], clock["speed"], clock["paused"]], ["clock_status", 100, False])
+    made = await first.request("schedule", to="*", message="later", deliverAt=now_ms() + 3_600_000)
+    listed = lambda answer: [m["id"] for m in answer["messages"]]
+    await first.rst()
+    back = await alice.attach()
+    equal(listed(await back.request("list_scheduled")), [made["scheduledId"]])
+    await back.until(lambda f: f.get("event") == "tick", "the clock goes on", count=2)
+    equal((await back.request("get_clock"))["paused"], False)
+    await back.write({"type": "goodbye"})
+    await back.closed()
+    bob = await Identity(mesh, "bob", "session").attach()
+    stopped = await bob.request("get_clock")
+    equal(stopped["paused"], True, "nobody was there")
+    await asyncio.sleep(QUIET)
+    equal([f for f in bob.frames if f.get("event") == "tick"], [])
+    equal((await bob.request("get_clock"))["tick"], stopped["tick"])
+    equal(listed(await bob.request("list_scheduled")), [], "they are alice's")
+    again = await Identity(mesh, "alice", "session").attach()
+    equal(listed(await again.request("list_scheduled")), [made["scheduledId"]])
+    refused = await bob.request("cancel_scheduled", scheduledId=made["scheduledId"])
+    equal([refused["type"], refused["code"]], ["error", "forbidden"])
+    cancelled = await again.request("cancel_scheduled", scheduledId=made["scheduledId"])
+    equal(cancelled["ok"], True)
+
+
+run({
+    "away and back": away_and_back,
+    "over a kill": over_a_kill,
+    "clock and schedules": clock_and_schedules,
+})
