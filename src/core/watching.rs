@@ -169,13 +169,26 @@ impl Watch {
             return ("first", Outcome::Note(self.known()));
         }
         if self.row.notify_on.tells(&old, &self.value) {
-            return ("told", Outcome::Tell(old));
+            return self.tell(old);
         }
         if self.news.is_some() {
             // Noted when the news before it has been confirmed.
             return ("changed", Outcome::Same);
         }
         ("changed", Outcome::Note(self.known()))
+    }
+}
+
+impl Watch {
+    /// A change is to be told. With one that nobody was there for it is one change, or none.
+    fn tell(&mut self, old: String) -> (&'static str, Outcome) {
+        let news = self.news.take();
+        let unheard = news.as_ref().is_some_and(|news| news.written.is_none());
+        let old = if unheard { self.row.value.clone() } else { old };
+        if old == self.value {
+            return ("changed", Outcome::Same);
+        }
+        ("told", Outcome::Tell(old))
     }
 }
 

@@ -336,12 +336,21 @@ fn the_last_change_in_grace_waits_for_the_owner() {
     world.check(bob, "two");
     world.check(bob, "three");
     let again = world.join(launched(1, 11, "a"));
-    assert_eq!(world.triggered(again), [("two".into(), "three".into())]);
+    assert_eq!(
+        world.triggered(again),
+        [("one".into(), "three".into())],
+        "what it knows, and what is"
+    );
     assert_eq!(world.frames(again)[0]["type"], "hello_ack");
     world.confirm_all(again);
     world.close(again, Closing::Abrupt);
     let third = world.join(launched(1, 11, "a"));
     assert_eq!(world.triggered(third), [], "confirmed");
+    world.close(third, Closing::Abrupt);
+    world.check(bob, "four");
+    world.check(bob, "three");
+    let fourth = world.join(launched(1, 11, "a"));
+    assert_eq!(world.triggered(fourth), [], "as it was");
 }
 
 #[test]

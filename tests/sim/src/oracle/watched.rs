@@ -210,10 +210,15 @@ impl Oracle {
         let old = std::mem::replace(&mut watch.value, value.clone());
         if old.is_empty() {
             self.scratch.first_seen = Some(number);
-        } else {
-            let written = None;
-            watch.change = Some(Change { old, written });
+            return;
         }
+        // Changes that nobody was there for are one, or none.
+        let before = watch.change.take();
+        let unheard = before.is_some_and(|change| change.written.is_none());
+        let known = watch.known.last().filter(|_| unheard);
+        let old = known.cloned().unwrap_or(old);
+        let written = None;
+        watch.change = (old != watch.value).then_some(Change { old, written });
     }
 
     /// An owner is told of a change.
