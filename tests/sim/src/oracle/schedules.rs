@@ -1,7 +1,7 @@
 //! Scheduled messages: there until they are sent or cancelled, whoever of their member is, sent
 //! when they are due by the wall clock, and each in the transaction that notes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use base64::Engine as _;
@@ -45,6 +45,8 @@ pub(crate) struct Schedules {
     puts: BTreeMap<(u16, Token), String>,
     /// Those that were sent for the last time, with their times: each has a message.
     sent: BTreeMap<String, Wall>,
+    /// Those that were due and had nobody to go to: their rows go with the next commit.
+    refused: BTreeSet<String>,
     /// When something fell due last.
     last: Option<u64>,
 }
@@ -179,6 +181,8 @@ impl Oracle {
                 self.schedules.remove(id);
                 if sent.is_some() {
                     self.schedules.sent.insert(id.to_owned(), due);
+                } else {
+                    self.schedules.refused.insert(id.to_owned());
                 }
             }
         }
@@ -302,9 +306,11 @@ impl Oracle {
                 schedule.answered = true;
                 ensure!(stored, "I4", "{id} was scheduled before it was on disk");
             }
-            // Its answer waited behind others, and it was sent meanwhile.
+            // Its answer waited behind others, and it fell due meanwhile.
             None => ensure!(
-                self.schedules.sent.contains_key(id) || !stored,
+                self.schedules.sent.contains_key(id)
+                    || self.schedules.refused.contains(id)
+                    || !stored,
                 "I4",
                 "{id} is on disk and not scheduled"
             ),
